@@ -1,0 +1,331 @@
+"""One fit from a generic start to a minimum with its covariance.
+
+The sequence: compile at the priors; minimise; compile again at the solution, where angles, windows and quadrature
+now fit the widths found, and choose the background order by evidence; minimise to the end. When the result is
+suspicious a second start with annealed (broadened) widths is tried and the lower objective kept.
+
+Covariance. With F = J^T W J (counting information) and P the prior precisions, C = (F + P)^-1 is the posterior
+covariance, and exactly  C = C F C + C P C: what counting alone contributes plus what each prior contributes.
+Model misfit shows as serially correlated residuals. It is measured by the cluster-robust estimate
+(Liang & Zeger 1986, Biometrika 73, 13) over contiguous blocks b of the scan,
+C_robust = C (sum_b s_b s_b^T) C with scores s_b = sum_(i in b) J_i w_i r_i; for a right model its expectation is C F C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from xrdz.background import chebyshev_columns
+from xrdz.diffractogram import Diffractogram, FloatArray
+from xrdz.pattern import ASSUMED_RADIUS_MM, InstrumentModel, PatternModel, compile_pattern
+from xrdz.reference import Reference
+from xrdz.solver import BoolArray, Minimum, Noise, evaluate, minimise, smoothed, solve_positive_definite
+
+DRIFT_LIMIT = 0.004
+"""Frozen and refined Bragg angles agree when they differ by less than this (deg 2theta)."""
+
+MAX_COMPILATIONS = 5
+LOOSE = 1.0
+SECOND_START_CHI2 = 1.15
+
+
+class Status(StrEnum):
+    """How a fit ended; a failed one has the same type as a good one."""
+
+    CONVERGED = "converged"
+    AT_BOUND = "at_bound"
+    NOT_CONVERGED = "not_converged"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class OrderChoice:
+    """Evidence of the background orders tried: number of terms, criterion, probability, and the step to each."""
+
+    terms: tuple[int, ...]
+    criterion: FloatArray
+    probability: FloatArray
+    steps: FloatArray  # (orders, n_linear_without_background + n_nonlinear): phase scales, then nonlinear parameters
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fit's values with everything that is needed to quantify them.
+
+    Linear parameters come first (scales, background), then the nonlinear ones, in every vector and matrix.
+    """
+
+    diffractogram: Diffractogram
+    pattern: PatternModel
+    minimum: Minimum
+    status: Status
+    linear: FloatArray
+    values: FloatArray
+    covariance: FloatArray
+    fisher: FloatArray
+    block_scores: FloatArray  # (blocks, parameters)
+    orders: OrderChoice
+    chi2_reduced: float
+    second_start: bool
+    evaluations: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters."""
+        return (*self.pattern.linear_names(), *self.pattern.parameters.names)
+
+    @property
+    def scales(self) -> FloatArray:
+        """Refined scale of each phase."""
+        return self.linear[: len(self.pattern.phases)]
+
+    @property
+    def model(self) -> FloatArray:
+        """Calculated intensities."""
+        return self.minimum.point.model
+
+    @property
+    def background(self) -> FloatArray:
+        """Calculated background."""
+        result: FloatArray = self.linear[len(self.pattern.phases) :] @ self.pattern.background_columns
+        return result
+
+    def phase_curve(self, number: int) -> FloatArray:
+        """Return the calculated contribution of one phase."""
+        curve: FloatArray = self.scales[number] * self.minimum.point.columns[number][0]
+        return curve
+
+    def value(self, name: str) -> float:
+        """Return a nonlinear parameter's value by name."""
+        return float(self.values[self.pattern.parameters.index(name)])
+
+    def su(self, name: str) -> float:
+        """Return the posterior standard uncertainty of any parameter by name."""
+        place = self.names.index(name)
+        return float(np.sqrt(max(self.covariance[place, place], 0.0)))
+
+
+def starting_order(diffractogram: Diffractogram) -> int:
+    """Return the number of Chebyshev terms a fit starts with: one per 9 degrees, six at least."""
+    span = diffractogram.two_theta[-1] - diffractogram.two_theta[0]
+    return int(np.clip(round(span / 9.0) + 2, 6, 14))
+
+
+def largest_order(diffractogram: Diffractogram) -> int:
+    """Return the most Chebyshev terms tried: half a wave per 4 degrees, so that no term resembles a peak."""
+    span = diffractogram.two_theta[-1] - diffractogram.two_theta[0]
+    return int(np.clip(round(span / 4.0), 6, 26))
+
+
+def fit(
+    diffractogram: Diffractogram,
+    *,
+    instrument: InstrumentModel,
+    references: Sequence[Reference],
+    humps: Sequence[tuple[float, float]] = (),
+    texture_axes: Sequence[tuple[int, int, int] | None] | None = None,
+    start: FloatArray | None = None,
+) -> FitResult:
+    """Fit the pattern of `references` to a diffractogram.
+
+    Parameters
+    ----------
+    start : nonlinear values to start from instead of the generic start
+
+    Raises
+    ------
+    FitError
+        If the points cannot determine the parameters.
+    InputError
+        If a phase has no reflection in the range.
+    """
+    noise = Noise.of(diffractogram)
+    problem = _Problem(diffractogram, noise, instrument, tuple(references), tuple(humps), texture_axes)
+    begin = problem.compile(starting_order(diffractogram), None)
+    origin = begin.parameters.start if start is None else start
+    best = problem.run(begin, origin)
+    second = False
+    if start is None and _suspicious(best):
+        annealed = problem.run(begin, annealed_start(begin, best.minimum.point.values))
+        if annealed.minimum.point.objective < best.minimum.point.objective - 1e-2:
+            best, second = annealed, True
+    return problem.finish(best, second)
+
+
+def annealed_start(pattern: PatternModel, reached: FloatArray) -> FloatArray:
+    """Return the generic start with widths broadened by about 0.3 deg, which widens each peak's basin."""
+    table = pattern.parameters
+    values = table.start.copy()
+    for phase in pattern.phases:
+        values[table.index(f"{phase.id}.size_gauss")] += 0.09
+        values[table.index(f"{phase.id}.size_lorentz")] += 0.1
+    return values
+
+
+@dataclass(frozen=True)
+class _Run:
+    pattern: PatternModel
+    minimum: Minimum
+    orders: OrderChoice
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class _Problem:
+    diffractogram: Diffractogram
+    noise: Noise
+    instrument: InstrumentModel
+    references: tuple[Reference, ...]
+    humps: tuple[tuple[float, float], ...]
+    texture_axes: Sequence[tuple[int, int, int] | None] | None
+
+    def compile(self, terms: int, at: FloatArray | None) -> PatternModel:
+        return compile_pattern(
+            self.diffractogram,
+            instrument=self.instrument,
+            references=self.references,
+            n_chebyshev=terms,
+            humps=self.humps,
+            at=at,
+            texture_axes=self.texture_axes,
+        )
+
+    def run(self, pattern: PatternModel, start: FloatArray) -> _Run:
+        """Minimise, recompiling at the solution until the frozen angles agree with the refined ones."""
+        minimum = minimise(pattern, self.noise, start, tolerance=LOOSE)
+        evaluations = minimum.steps + 1
+        orders = self.choose_order(pattern, minimum)
+        terms = orders.terms[int(np.argmax(orders.probability))]
+        for _ in range(MAX_COMPILATIONS):
+            pattern = self.compile(terms, minimum.point.values)
+            minimum = minimise(pattern, self.noise, minimum.point.values, first_model=minimum.point.model)
+            evaluations += minimum.steps + 1
+            if pattern.angle_drift(minimum.point.values) < DRIFT_LIMIT:
+                break
+        return _Run(pattern, minimum, self.choose_order(pattern, minimum), evaluations)
+
+    def choose_order(self, pattern: PatternModel, minimum: Minimum) -> OrderChoice:
+        """Weigh every background order by one Gauss-Newton step of the whole model (Schwarz 1978 criterion)."""
+        n_phases, n_now = len(pattern.phases), pattern.n_chebyshev
+        most = max(largest_order(self.diffractogram), n_now)
+        n_linear = pattern.n_linear
+        extra = chebyshev_columns(pattern.two_theta, domain=pattern.background_domain, terms=most)
+        jacobian = minimum.jacobian
+        root = np.sqrt(minimum.weights)
+        # Order: scales and nonlinear parameters, humps, then Chebyshev terms so that orders are leading blocks.
+        body = np.concatenate((jacobian[:n_phases], jacobian[n_linear:], jacobian[n_phases + n_now : n_linear], extra))
+        weighted = body * root
+        normal = weighted @ weighted.T
+        residual = root * (self.noise.observed - minimum.point.model)
+        gradient = weighted @ residual
+        table = pattern.parameters
+        own = slice(n_phases, n_phases + table.size)
+        precision = 1.0 / table.prior_su**2
+        gradient[own] -= precision * (minimum.point.values - table.prior_mean)
+        normal[np.arange(own.start, own.stop), np.arange(own.start, own.stop)] += precision
+        # Coefficients are measured from zero, so an order below the present one removes terms.
+        n_body = normal.shape[0] - most
+        present = minimum.point.linear[n_phases : n_phases + n_now]
+        gradient += normal[:, n_body : n_body + n_now] @ present
+        held = np.concatenate((minimum.active[:n_phases], minimum.active[n_linear:]))
+        held = np.concatenate((held, np.zeros(normal.shape[0] - held.size, dtype=bool)))
+        free = np.flatnonzero(~held)
+        scale = np.sqrt(np.maximum(np.diag(normal)[free], 1e-300))
+        matrix = normal[np.ix_(free, free)] / scale / scale[:, None] + 1e-12 * np.eye(free.size)
+        factor = np.linalg.cholesky(matrix)
+        half = np.linalg.solve(factor, gradient[free] / scale)
+        explained = np.cumsum(half**2)
+        orders = tuple(range(4, most + 1))
+        ends = [free.size - most + terms for terms in orders]
+        points = self.noise.observed.size
+        freedom = max(points - normal.shape[0], 1)
+        total = minimum.point.objective + explained[free.size - most + n_now - 1]
+        spread = max((total - explained[-1]) / freedom, 1.0)
+        criterion = np.array([(total - explained[end - 1]) / spread for end in ends]) + np.log(points) * np.array(orders)
+        probability = np.exp(-0.5 * (criterion - criterion.min()))
+        probability /= probability.sum()
+        steps = np.zeros((len(orders), n_phases + table.size))
+        body_free = free[free < n_phases + table.size]
+        for row, end in enumerate(ends):
+            if probability[row] > 1e-4:
+                solution = np.linalg.solve(factor[:end, :end].T, half[:end]) / scale[:end]
+                steps[row, body_free] = solution[: body_free.size]
+        return OrderChoice(orders, criterion, probability, steps)
+
+    def finish(self, run: _Run, second_start: bool) -> FitResult:
+        """Return the result with its covariance."""
+        pattern, minimum = run.pattern, run.minimum
+        table = pattern.parameters
+        n_linear = pattern.n_linear
+        hessian = minimum.normal.copy()
+        diagonal = np.arange(n_linear, hessian.shape[0])
+        hessian[diagonal, diagonal] += 1.0 / table.prior_su**2
+        covariance = posterior_covariance(hessian, minimum.active)
+        residual = minimum.weights * (self.noise.observed - minimum.point.model)
+        blocks = score_blocks(pattern.two_theta)
+        scores = np.add.reduceat(minimum.jacobian * residual, blocks, axis=1).T
+        freedom = max(self.noise.observed.size - hessian.shape[0], 1)
+        chi2 = float(np.sum(residual**2 / minimum.weights)) / freedom
+        status = Status.CONVERGED if minimum.converged else Status.NOT_CONVERGED
+        if status is Status.CONVERGED and bounds_that_matter(pattern, minimum.active):
+            status = Status.AT_BOUND
+        slim = replace(minimum, jacobian=np.empty((0, 0)))
+        return FitResult(
+            self.diffractogram,
+            pattern,
+            slim,
+            status,
+            minimum.point.linear,
+            minimum.point.values,
+            covariance,
+            minimum.normal,
+            scores,
+            run.orders,
+            chi2,
+            second_start,
+            run.evaluations,
+        )
+
+
+def _suspicious(run: _Run) -> bool:
+    points = run.minimum.point.model.size
+    freedom = max(points - run.minimum.normal.shape[0], 1)
+    return (
+        run.minimum.point.deviance / freedom > SECOND_START_CHI2
+        or not run.minimum.converged
+        or bool(bounds_that_matter(run.pattern, run.minimum.active))
+    )
+
+
+def bounds_that_matter(pattern: PatternModel, active: BoolArray) -> list[str]:
+    """Return the parameters on a bound that is no natural zero of a width, an axial divergence or an amplitude."""
+    natural = ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss", "kappa")
+    names = pattern.parameters.names
+    return [
+        name
+        for name, is_active in zip(names, active[pattern.n_linear :], strict=True)
+        if is_active and name.rpartition(".")[2] not in natural
+    ]
+
+
+def posterior_covariance(hessian: FloatArray, active: BoolArray) -> FloatArray:
+    """Return the inverse of the Hessian over the free parameters, zero rows for those on a bound."""
+    free = np.flatnonzero(~active)
+    covariance = np.zeros_like(hessian)
+    inverse = solve_positive_definite(hessian[np.ix_(free, free)], np.eye(free.size))
+    covariance[np.ix_(free, free)] = 0.5 * (inverse + inverse.T)
+    return covariance
+
+
+def score_blocks(two_theta: FloatArray, width: float = 1.0) -> FloatArray:
+    """Return the first index of each block of `width` degrees for the cluster-robust covariance."""
+    number = np.floor((two_theta - two_theta[0]) / width)
+    starts = np.flatnonzero(np.diff(number, prepend=-1.0))
+    return starts
+
+
+__all__ = ["ASSUMED_RADIUS_MM", "FitResult", "Status", "evaluate", "fit", "smoothed"]

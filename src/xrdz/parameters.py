@@ -1,0 +1,91 @@
+"""The nonlinear parameters of a pattern: names, starting values, Gaussian priors and bounds, as parallel arrays.
+
+Every nonlinear parameter has a prior; a weak one keeps an undetermined parameter at a sensible place and lets all
+parameters be refined at once from a generic start. Units stand in the name table below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xrdz.diffractogram import FloatArray
+
+UNITS: Mapping[str, str] = {
+    "zero": "deg",
+    "displacement": "mm",
+    "u": "deg^2",
+    "v": "deg^2",
+    "w": "deg^2",
+    "kappa": "((S+H)/L)^2",
+    "a": "angstrom",
+    "b": "angstrom",
+    "c": "angstrom",
+    "alpha": "deg",
+    "beta": "deg",
+    "gamma": "deg",
+    "size_lorentz": "deg",
+    "strain_lorentz": "deg",
+    "size_gauss": "deg^2",
+    "strain_gauss": "deg^2",
+    "ln_texture": "ln(r)",
+}
+"""Unit of each parameter by the last part of its name; displacement parameters `B.<element>` are in angstrom^2."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One nonlinear parameter: starting value, prior mean and su, and bounds."""
+
+    name: str
+    start: float
+    prior_mean: float
+    prior_su: float
+    lower: float = -np.inf
+    upper: float = np.inf
+
+
+@dataclass(frozen=True)
+class ParameterTable:
+    """All nonlinear parameters of one pattern model as arrays in a fixed order."""
+
+    names: tuple[str, ...]
+    start: FloatArray
+    prior_mean: FloatArray
+    prior_su: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+
+    @classmethod
+    def of(cls, parameters: Iterable[Parameter]) -> ParameterTable:
+        """Return the table of a sequence of parameters, keeping its order."""
+        items = tuple(parameters)
+
+        def column(name: str) -> FloatArray:
+            values = np.array([getattr(item, name) for item in items], dtype=np.float64)
+            values.setflags(write=False)
+            return values
+
+        return cls(
+            tuple(item.name for item in items),
+            column("start"),
+            column("prior_mean"),
+            column("prior_su"),
+            column("lower"),
+            column("upper"),
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Return the place of a parameter."""
+        return self.names.index(name)
+
+    def starting_at(self, values: FloatArray) -> ParameterTable:
+        """Return the same table with other starting values."""
+        return replace(self, start=np.array(values, dtype=np.float64))

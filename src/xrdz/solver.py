@@ -1,0 +1,283 @@
+"""Poisson maximum likelihood with Gaussian priors, by variable projection on normal equations.
+
+Minimised is  D(y, m) + sum_q ((theta_q - mu_q) / su_q)^2  with the Poisson deviance
+D = 2 sum_i [m_i - y_i + y_i ln(y_i / m_i)] / gain_i, or chi^2 where the diffractogram carries explicit uncertainties.
+Weights are 1 / (gain m), renewed at every step (Fisher scoring), not 1 / y, which biases low counts.
+
+At every trial point the linear parameters (scales, background) are solved exactly first, so the step of the
+nonlinear ones is that of variable projection in Kaufman's approximation (Golub & Pereyra 2003, Inverse Problems 19,
+R1). Steps come from the normal equations, scaled to a unit diagonal, by Cholesky; bounds by an active set: a parameter
+that would leave its interval is put on its bound and the others are solved again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrdz.diffractogram import Diffractogram, FloatArray
+from xrdz.errors import FitError
+from xrdz.pattern import PatternModel
+
+BoolArray = NDArray[np.bool_]
+
+PREDICTED_DECREASE = 1e-3
+"""The fit has converged when the next step promises less than this decrease of the objective."""
+
+MAX_STEPS = 60
+LINEAR_SWEEPS = 3
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variance of each point: `gain * expected intensity`, floored, or fixed `su`^2."""
+
+    observed: FloatArray
+    gain: FloatArray | float
+    su: FloatArray | None
+    floor: float
+
+    @classmethod
+    def of(cls, diffractogram: Diffractogram) -> Noise:
+        """Return the noise model of a diffractogram."""
+        positive = diffractogram.intensity[diffractogram.intensity > 0]
+        if positive.size == 0:
+            raise FitError("no positive intensity in the range; check the file and the range")
+        gain = diffractogram.gain
+        typical = float(np.median(gain)) if isinstance(gain, np.ndarray) else float(gain)
+        # Below a fraction of a count the likelihood is flat; the floor keeps weights finite there.
+        return cls(diffractogram.intensity, gain, diffractogram.su, 0.2 * typical)
+
+    def weights(self, model: FloatArray) -> FloatArray:
+        """Return 1 / variance at the expected intensities `model`."""
+        if self.su is not None:
+            return 1.0 / self.su**2
+        return 1.0 / (self.gain * np.maximum(model, self.floor))
+
+    def deviance(self, model: FloatArray) -> float:
+        """Return the Poisson deviance of `model`, or chi^2 with explicit uncertainties."""
+        y = self.observed
+        if self.su is not None:
+            return float(np.sum(((y - model) / self.su) ** 2))
+        expected = np.maximum(model, self.floor)
+        positive = np.maximum(y, 1e-300)
+        terms = np.where(y > 0, y * np.log(positive / expected) - (y - expected), expected - y)
+        # Below the floor the deviance continues as its tangent parabola so that a step there still feels a slope.
+        below = np.minimum(model - self.floor, 0.0)
+        terms = terms + below * (1.0 - y / expected) + 0.5 * below**2 / self.floor
+        return float(2.0 * np.sum(terms / self.gain))
+
+
+@dataclass(frozen=True)
+class Point:
+    """The model at one set of nonlinear values, linear parameters solved exactly."""
+
+    values: FloatArray
+    linear: FloatArray
+    model: FloatArray
+    columns: list[FloatArray]
+    deviance: float
+    prior: float
+
+    @property
+    def objective(self) -> float:
+        """Deviance plus prior term."""
+        return self.deviance + self.prior
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where the minimiser stopped.
+
+    `normal` is J^T W J without priors over (linear, nonlinear) parameters and `active` marks those held by a bound.
+    """
+
+    point: Point
+    converged: bool
+    steps: int
+    normal: FloatArray
+    gradient: FloatArray
+    jacobian: FloatArray
+    weights: FloatArray
+    active: BoolArray
+
+
+def solve_positive_definite(matrix: FloatArray, right: FloatArray) -> FloatArray:
+    """Solve a symmetric positive system scaled to a unit diagonal; a tiny ridge saves a singular one."""
+    diagonal = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scaled = matrix / diagonal / diagonal[:, None]
+    ridge = 0.0
+    for _ in range(6):
+        try:
+            factor = np.linalg.cholesky(scaled + ridge * np.eye(len(scaled)) if ridge else scaled)
+        except np.linalg.LinAlgError:
+            ridge = max(10.0 * ridge, 1e-13)
+            continue
+        half = np.linalg.solve(factor, right / diagonal if right.ndim == 1 else right / diagonal[:, None])
+        solution = np.linalg.solve(factor.T, half)
+        result: FloatArray = solution / diagonal if right.ndim == 1 else solution / diagonal[:, None]
+        return result
+    raise FitError("the normal equations are singular; a phase or a background term cannot be determined")
+
+
+def bounded_step(
+    matrix: FloatArray, gradient: FloatArray, low: FloatArray, high: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """Minimise  d^T M d / 2 - g^T d  subject to low <= d <= high (low <= 0 <= high) by an active set.
+
+    Returns
+    -------
+    step : (k,)
+    active : (k,) True where the step ended on a bound and the slope would carry it further
+    """
+    size = gradient.size
+    active = ((low >= 0.0) & (gradient < 0.0)) | ((high <= 0.0) & (gradient > 0.0))
+    step = np.zeros(size)
+    for _ in range(2 * size):
+        free = ~active
+        if not free.any():
+            break
+        held = step * active
+        right = gradient[free] - matrix[np.ix_(free, active)] @ held[active] if active.any() else gradient[free]
+        step_free = solve_positive_definite(matrix[np.ix_(free, free)], right)
+        step = held
+        step[free] = step_free
+        outside = free & ((step < low) | (step > high))
+        if outside.any():
+            step = np.where(outside, np.clip(step, low, high), step)
+            active = active | outside
+            continue
+        # Multipliers: release a bound whose slope points inwards.
+        slope = gradient - matrix @ step
+        wrong = active & (((step <= low) & (slope > 0.0)) | ((step >= high) & (slope < 0.0)))
+        wrong &= high > low
+        if not wrong.any():
+            break
+        scaled = np.abs(slope) / np.sqrt(np.maximum(np.diag(matrix), 1e-300)) * wrong
+        if scaled.max() < 1e-9:
+            break
+        active = active.copy()
+        active[int(np.argmax(scaled))] = False
+    return step, active
+
+
+def solve_linear(
+    design: FloatArray, noise: Noise, lower: FloatArray, model: FloatArray, sweeps: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the linear parameters of maximum likelihood and the model they give; weights start from `model`."""
+    linear = np.zeros(design.shape[0])
+    for _ in range(sweeps):
+        weights = noise.weights(model)
+        weighted = design * weights
+        normal = weighted @ design.T
+        right = weighted @ noise.observed
+        linear = bounded_step(normal, right, lower, np.full(lower.size, np.inf))[0]
+        model = linear @ design
+        if noise.su is not None:
+            break
+    return linear, model
+
+
+def evaluate(
+    pattern: PatternModel, noise: Noise, values: FloatArray, previous_model: FloatArray, *, derivatives: bool = True
+) -> Point:
+    """Return the model at nonlinear `values` with the linear parameters solved."""
+    columns = pattern.phase_columns(values, derivatives=derivatives)
+    linear, model = solve_linear(pattern.design(columns), noise, pattern.linear_lower, previous_model, LINEAR_SWEEPS)
+    table = pattern.parameters
+    prior = float(np.sum(((values - table.prior_mean) / table.prior_su) ** 2))
+    return Point(values, linear, model, columns, noise.deviance(model), prior)
+
+
+def minimise(
+    pattern: PatternModel,
+    noise: Noise,
+    start: FloatArray,
+    *,
+    tolerance: float = PREDICTED_DECREASE,
+    max_steps: int = MAX_STEPS,
+    held: BoolArray | None = None,
+    first_model: FloatArray | None = None,
+) -> Minimum:
+    """Minimise the objective of a compiled pattern from nonlinear values `start`.
+
+    Parameters
+    ----------
+    tolerance : predicted decrease of the objective at which to stop
+    held : nonlinear parameters kept at their start
+    """
+    table = pattern.parameters
+    n_linear = pattern.n_linear
+    n_total = n_linear + table.size
+    if noise.observed.size <= n_total:
+        raise FitError(f"{noise.observed.size} points cannot determine {n_total} parameters; widen the range")
+    guess = first_model if first_model is not None else smoothed(noise.observed)
+    point = evaluate(pattern, noise, np.clip(start, table.lower, table.upper), guess)
+    precision = 1.0 / table.prior_su**2
+    jacobian = np.empty((n_total, noise.observed.size))
+    lower = np.concatenate((pattern.linear_lower, table.lower))
+    upper = np.concatenate((np.full(n_linear, np.inf), table.upper))
+    damping = 1e-4
+    converged = False
+    steps = 0
+    while True:
+        weights, normal, gradient, hessian = _normal_equations(pattern, noise, point, precision, jacobian)
+        place = np.concatenate((point.linear, point.values))
+        low, high = np.minimum(lower - place, 0.0), np.maximum(upper - place, 0.0)
+        if held is not None:
+            low[n_linear:][held] = high[n_linear:][held] = 0.0
+        step, active = bounded_step(hessian, gradient, low, high)
+        predicted = float(2.0 * gradient @ step - step @ hessian @ step)
+        if predicted < tolerance:
+            converged = True
+            break
+        if steps >= max_steps:
+            break
+        improved = False
+        for _ in range(8):
+            damped = hessian + np.diag(damping * np.diag(hessian))
+            trial_step, _ = bounded_step(damped, gradient, low, high)
+            trial_values = np.clip(point.values + trial_step[n_linear:], table.lower, table.upper)
+            trial = evaluate(pattern, noise, trial_values, np.maximum(point.model, noise.floor))
+            expected = float(2.0 * gradient @ trial_step - trial_step @ hessian @ trial_step)
+            decrease = point.objective - trial.objective
+            if decrease > 0.0 or expected < tolerance:
+                improved = decrease > 0.0
+                break
+            damping = max(damping * 10.0, 1e-3)
+        steps += 1
+        if not improved:
+            # No downhill step is left within rounding: this is the minimum as far as it can be resolved.
+            converged = expected < 100.0 * tolerance
+            break
+        point = trial
+        ratio = decrease / max(expected, 1e-300)
+        damping = damping * 0.1 if ratio > 0.5 else damping * (3.0 if ratio < 0.2 else 1.0)
+        damping = max(damping, 1e-9)
+    return Minimum(point, converged, steps, normal, gradient, jacobian, weights, active)
+
+
+def _normal_equations(
+    pattern: PatternModel, noise: Noise, point: Point, precision: FloatArray, jacobian: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return weights, J^T W J, the half gradient (score minus prior) and the Hessian with priors."""
+    n_linear = pattern.n_linear
+    pattern.jacobian(point.columns, point.linear[: len(pattern.phases)], out=jacobian)
+    weights = noise.weights(point.model)
+    weighted = jacobian * np.sqrt(weights)
+    normal = weighted @ weighted.T
+    gradient = weighted @ (np.sqrt(weights) * (noise.observed - point.model))
+    gradient[n_linear:] -= precision * (point.values - pattern.parameters.prior_mean)
+    hessian = normal.copy()
+    diagonal = np.arange(n_linear, hessian.shape[0])
+    hessian[diagonal, diagonal] += precision
+    return weights, normal, gradient, hessian
+
+
+def smoothed(observed: FloatArray) -> FloatArray:
+    """Return a five-point running mean, the first estimate of the expected intensities."""
+    padded = np.pad(observed, 2, mode="edge")
+    mean: FloatArray = np.convolve(padded, np.full(5, 0.2), mode="valid")
+    return np.maximum(mean, 0.25 * max(float(np.mean(observed)), 1e-12))
