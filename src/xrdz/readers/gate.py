@@ -1,0 +1,441 @@
+"""The sanity gate behind every reader: what leaves it is a `Diffractogram` that keeps the invariant, or an error.
+
+In this order: is it a powder scan, are there points, are they finite and not negative, is the axis 2theta, are positions
+sorted and single, is the step sane, is there any intensity, what is the variance (`statistics.py`), are there spikes.
+Whatever is changed leaves a finding; nothing is repaired in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrdz.diffractogram import Diffractogram, FloatArray, Source
+from xrdz.errors import InputError
+from xrdz.findings import Code, Finding, info, warning
+from xrdz.readers.recorded import METADATA_KEYS, Axis, RecordedScan
+from xrdz.readers.statistics import Statistics, statistics_of
+from xrdz.wavelength import Wavelength
+
+MIN_POINTS = 50
+"""Fewer points hold no profile and no background."""
+
+MAX_MASKED_SHARE = 0.01
+"""Share of missing, infinite or negative intensities above which a scan is refused."""
+
+MIN_TOP_TWO_THETA = 12.0
+"""Degrees; an unnamed axis that ends below is more likely q, d or radians than a powder scan in 2theta."""
+
+MAX_OUT_OF_ORDER_SHARE = 0.01
+MAX_DUPLICATE_SHARE = 0.2
+
+NARROWEST_FWHM = 0.03
+"""Degrees; the narrowest line a laboratory diffractometer makes."""
+
+SPIKE_SIGNIFICANCE = 8.0
+"""Standard deviations of counting by which a spike must stand above its surroundings."""
+
+
+def diffractogram_from_recorded(
+    recorded: RecordedScan,
+    *,
+    source: Source,
+    axis: Axis | None = None,
+    wavelength: Wavelength | None = None,
+) -> Diffractogram:
+    """Return the diffractogram of a recorded scan, or refuse it.
+
+    Parameters
+    ----------
+    recorded : what a reader understood
+    source : of the file
+    axis : what the positions are, when the user says so; overrules the file
+    wavelength : to convert positions in q or d when the file states none
+
+    Raises
+    ------
+    InputError
+        If the scan is no powder scan or cannot be used; the message names the value, the expectation and the remedy.
+    """
+    place = source.path if not recorded.label else f"{source.path} ({recorded.label})"
+    if recorded.not_powder:
+        raise InputError(f"{place}: {recorded.not_powder}; expected intensity against 2theta of a powder")
+    findings = list(recorded.findings)
+    findings += _truncation(recorded, place)
+    recorded, masked = _masked(recorded, place)
+    findings += masked
+    recorded, converted = _in_two_theta(recorded, place, axis, wavelength)
+    findings += converted
+    recorded, ordered = _ordered(recorded, place)
+    findings += ordered
+    _refuse_unusable(recorded, place)
+    recorded, weight, merged = _single(recorded, place)
+    findings += merged
+    findings += _step_findings(recorded.position, place)
+    statistics = statistics_of(recorded, place)
+    if weight is not None:
+        statistics = _merged_variance(statistics, weight)
+    keep, spikes = spike_mask(recorded.position, statistics, place)
+    findings += [*statistics.findings, *spikes]
+    diffractogram = Diffractogram(
+        two_theta=recorded.position.copy(),
+        intensity=statistics.intensity.astype(np.float64, copy=True),
+        gain=statistics.gain if isinstance(statistics.gain, float) else statistics.gain.copy(),
+        su=None if statistics.su is None else statistics.su.copy(),
+        wavelength=recorded.wavelength,
+        count_kind=statistics.count_kind,
+        metadata=_metadata(recorded, place),
+        findings=tuple(findings),
+        source=source,
+    )
+    return diffractogram if keep is None else diffractogram.select(keep)
+
+
+def _metadata(recorded: RecordedScan, place: str) -> Mapping[str, Any]:
+    unknown = set(recorded.metadata) - METADATA_KEYS
+    if unknown:
+        raise InputError(f"{place}: metadata {sorted(unknown)} is not in the vocabulary of recorded.py; report this")
+    metadata = dict(recorded.metadata)
+    time = recorded.step_time_s
+    if time is not None and "step_time_s" not in metadata:
+        metadata["step_time_s"] = float(np.median(time))
+    return MappingProxyType(dict(sorted(metadata.items())))
+
+
+def _chosen(recorded: RecordedScan, keep: NDArray[Any]) -> RecordedScan:
+    """Return the recorded scan with the points (and their order) that a mask or an index array selects."""
+    time = recorded.step_time_s
+    return replace(
+        recorded,
+        position=recorded.position[keep],
+        intensity=recorded.intensity[keep],
+        su=None if recorded.su is None else recorded.su[keep],
+        attenuation=None if recorded.attenuation is None else recorded.attenuation[keep],
+        step_time_s=time[keep] if isinstance(time, np.ndarray) else time,
+    )
+
+
+def _truncation(recorded: RecordedScan, place: str) -> list[Finding]:
+    announced, found = recorded.announced_points, recorded.position.size
+    if announced is None or announced == found:
+        return []
+    if found < 0.5 * announced:
+        raise InputError(
+            f"{place}: the header announces {announced} points, the file holds {found}; copy or export the scan again"
+        )
+    return [
+        warning(
+            Code.TRUNCATED_FILE,
+            f"the header announces {announced} points, the file holds {found}",
+            place,
+            "copy or export the scan again",
+        )
+    ]
+
+
+def _masked(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Finding]]:
+    intensity, position = recorded.intensity, recorded.position
+    if position.size == 0:
+        raise InputError(f"{place}: no points; expected at least {MIN_POINTS}: export the scan again")
+    if not np.all(np.isfinite(position)):
+        bad = int(np.flatnonzero(~np.isfinite(position))[0])
+        raise InputError(f"{place}: position {bad + 1} is {position[bad]}; expected 2theta in degrees in every row")
+    with np.errstate(invalid="ignore"):
+        reasons = {
+            "missing": np.isnan(intensity),
+            "infinite": np.isinf(intensity),
+            "negative": intensity < 0,
+        }
+    bad_points = reasons["missing"] | reasons["infinite"] | reasons["negative"]
+    for factors, name in ((recorded.attenuation, "attenuation factor"), (recorded.step_time_s, "time per step")):
+        values = np.atleast_1d(np.asarray(1.0 if factors is None else factors, dtype=np.float64))
+        wrong = ~(np.isfinite(values) & (values > 0) & (values < 1e9))
+        if wrong.any():
+            raise InputError(f"{place}: {name} {values[wrong][0]:g}; expected a positive number: export the scan again")
+    if not bad_points.any():
+        if float(intensity.max()) > 1e15:
+            raise InputError(f"{place}: intensity {intensity.max():g} is no count; the numbers are damaged")
+        return recorded, []
+    what = ", ".join(f"{np.count_nonzero(mask)} {name}" for name, mask in reasons.items() if mask.any())
+    share = float(np.count_nonzero(bad_points)) / intensity.size
+    first = position[np.flatnonzero(bad_points)[0]]
+    if share > MAX_MASKED_SHARE:
+        remedy = "export the counts without subtracting a background" if reasons["negative"].any() else "export again"
+        raise InputError(
+            f"{place}: {what} of {intensity.size} intensities, first at {first:g};"
+            f" at most {100 * MAX_MASKED_SHARE:g} % can be left out: {remedy}"
+        )
+    kept = _chosen(recorded, ~bad_points)
+    if float(kept.intensity.max(initial=0.0)) > 1e15:
+        raise InputError(f"{place}: intensity {kept.intensity.max():g} is no count; the numbers are damaged")
+    return kept, [
+        warning(Code.POINTS_MASKED, f"left out {what} of {intensity.size} intensities, first at {first:g}", place)
+    ]
+
+
+def _in_two_theta(
+    recorded: RecordedScan, place: str, axis: Axis | None, wavelength: Wavelength | None
+) -> tuple[RecordedScan, list[Finding]]:
+    position = recorded.position
+    low, high = float(position.min()), float(position.max())
+    stated = axis or recorded.axis
+    remedy = f"name the axis: xrdz read {place} --axis q|d|radian|two_theta [--wavelength CuKa] --to xye --out FILE.xye"
+    if stated in ("q", "d", "radian"):
+        lines = recorded.wavelength or wavelength
+        if stated != "radian" and lines is None:
+            raise InputError(f"{place}: positions are {stated} and no wavelength is known; {remedy}")
+        angle = _angle_from(stated, position, lines.principal if lines else 1.0)
+        if not np.all(np.isfinite(angle)):
+            raise InputError(
+                f"{place}: positions {low:g} to {high:g} as {stated} give no angle at this wavelength; {remedy}"
+            )
+        note = info(
+            Code.READER_NOTE,
+            f"positions {low:g} to {high:g} are {stated}; converted to 2theta {angle.min():.4f} to {angle.max():.4f} deg",
+            place,
+        )
+        _refuse_impossible(angle, place, remedy)
+        return replace(recorded, position=angle, axis="two_theta", wavelength=lines), [note]
+    _refuse_impossible(position, place, remedy)
+    if stated == "unnamed" and high < MIN_TOP_TWO_THETA:
+        raise InputError(
+            f"{place}: positions {low:g} to {high:g} without a unit could be q, d, radians or degrees; {remedy}"
+        )
+    return recorded, []
+
+
+def _angle_from(axis: str, position: FloatArray, angstrom: float) -> FloatArray:
+    """Return 2theta in degrees from q in 1/angstrom (4 pi sin(theta) / lambda), d in angstrom, or 2theta in radians."""
+    if axis == "radian":
+        return np.degrees(position)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sine = angstrom * position / (4 * np.pi) if axis == "q" else angstrom / (2 * position)
+        angle: FloatArray = 2 * np.degrees(np.arcsin(sine))
+    return angle
+
+
+def _refuse_impossible(position: FloatArray, place: str, remedy: str) -> None:
+    low, high = float(position.min()), float(position.max())
+    if low <= 0 or high > 180:
+        raise InputError(
+            f"{place}: positions run from {low:g} to {high:g}, which cannot be 2theta (above 0, up to 180 deg); {remedy}"
+        )
+
+
+def _ordered(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Finding]]:
+    position = recorded.position
+    steps = np.diff(position)
+    if position.size < 2 or bool(np.all(steps >= 0)):
+        return recorded, []
+    if bool(np.all(steps <= 0)):
+        return _chosen(recorded, np.arange(position.size)[::-1]), [
+            info(Code.POSITIONS_SORTED, f"positions run down from {position[0]:g} to {position[-1]:g}; sorted", place)
+        ]
+    falls = int(np.count_nonzero(steps < 0))
+    first = int(np.flatnonzero(steps < 0)[0])
+    where = f"{position[first + 1]:g} after {position[first]:g} at point {first + 2}"
+    if falls > max(1.0, MAX_OUT_OF_ORDER_SHARE * position.size):
+        raise InputError(
+            f"{place}: 2theta decreases {falls} times ({where}); sort the file or check for two scans in it"
+        )
+    order = np.argsort(position, kind="stable")
+    return _chosen(recorded, order), [
+        warning(
+            Code.POSITIONS_SORTED,
+            f"2theta decreases {falls} times ({where}); sorted",
+            place,
+            "check the file for a damaged position or two scans",
+        )
+    ]
+
+
+def _single(recorded: RecordedScan, place: str) -> tuple[RecordedScan, FloatArray | None, list[Finding]]:
+    """Return the scan with repeated positions averaged, and how often each was measured (None: all once)."""
+    position = recorded.position
+    new = np.concatenate([[True], np.diff(position) > 0])
+    if bool(new.all()):
+        return recorded, None, []
+    repeats = int(np.count_nonzero(~new))
+    first = float(position[np.flatnonzero(~new)[0]])
+    if repeats > MAX_DUPLICATE_SHARE * position.size:
+        raise InputError(
+            f"{place}: {repeats} of {position.size} positions are repeated, first {first:g} deg;"
+            " write positions with more decimals, or check for two scans"
+        )
+    starts = np.flatnonzero(new)
+    weight = np.diff(np.append(starts, position.size)).astype(np.float64)
+
+    def mean(values: FloatArray) -> FloatArray:
+        averaged: FloatArray = np.add.reduceat(values, starts) / weight
+        return averaged
+
+    time = recorded.step_time_s
+    merged = replace(
+        recorded,
+        position=position[starts],
+        intensity=mean(recorded.intensity),
+        su=None if recorded.su is None else mean(recorded.su),
+        attenuation=None if recorded.attenuation is None else mean(recorded.attenuation),
+        step_time_s=mean(time) if isinstance(time, np.ndarray) else time,
+    )
+    return (
+        merged,
+        weight,
+        [
+            warning(
+                Code.DUPLICATES_MERGED,
+                f"{repeats} repeated positions were averaged, first at {first:g} deg",
+                place,
+                "check the file for two scans or positions with too few decimals",
+            )
+        ],
+    )
+
+
+def _merged_variance(statistics: Statistics, weight: FloatArray) -> Statistics:
+    """Return the statistics of points that are means of `weight` measurements."""
+    if statistics.su is not None:
+        return replace(statistics, su=statistics.su / np.sqrt(weight))
+    return replace(statistics, gain=statistics.gain / weight)
+
+
+def _refuse_unusable(recorded: RecordedScan, place: str) -> None:
+    if recorded.position.size < MIN_POINTS:
+        raise InputError(
+            f"{place}: {recorded.position.size} points; expected at least {MIN_POINTS}: is this a powder scan?"
+        )
+    if not recorded.intensity.any():
+        raise InputError(
+            f"{place}: every intensity is 0; check that the shutter was open and the right column exported"
+        )
+    span = float(recorded.position[-1] - recorded.position[0])
+    if span < 1.0:
+        raise InputError(
+            f"{place}: the scan covers {span:.3g} deg from {recorded.position[0]:g}; expected a powder scan of 1 deg or more"
+        )
+
+
+def _step_findings(position: FloatArray, place: str) -> list[Finding]:
+    steps = np.diff(position)
+    typical = float(np.median(steps))
+    if typical > 1.0:
+        raise InputError(f"{place}: the step is {typical:g} deg; expected less than 1 deg: peaks are not resolved")
+    gaps = np.flatnonzero(steps > 10 * typical)
+    if gaps.size and not _is_smoothly_variable(steps):
+        first = int(gaps[0])
+        return [
+            info(
+                Code.READER_NOTE,
+                f"{gaps.size} gaps in 2theta, first from {position[first]:g} to {position[first + 1]:g} deg;"
+                f" the usual step is {typical:.4g}",
+                place,
+            )
+        ]
+    return []
+
+
+def _is_smoothly_variable(steps: FloatArray) -> bool:
+    """Return whether the step grows or shrinks by at most a fifth from point to point, as in converted axes."""
+    return bool(np.all(np.abs(np.diff(steps)) <= 0.2 * steps[:-1]))
+
+
+def spike_mask(
+    two_theta: FloatArray, statistics: Statistics, place: str
+) -> tuple[NDArray[np.bool_] | None, list[Finding]]:
+    """Return which points to keep (None: all) and the finding that lists the spikes.
+
+    A spike is one to three points that stand `SPIKE_SIGNIFICANCE` standard deviations of counting above their
+    surroundings while both neighbours are far lower than the narrowest line could leave them. A Gaussian line of full
+    width w has, at the distance D from its maximum, the share exp(-4 ln2 (D / w)^2); real lines have wider feet, and
+    K-alpha2. Half of that share, less three standard deviations, is required to be missing at both neighbours, so where
+    the step is too coarse to tell, nothing is called a spike. w is half the typical width of the scan's own strong
+    lines, but at least `NARROWEST_FWHM`.
+    """
+    intensity = statistics.intensity
+    variance = statistics.su**2 if statistics.su is not None else statistics.gain * np.maximum(intensity, 0.0)
+    unit = statistics.gain if statistics.su is None else np.maximum(variance, 1e-300) / np.maximum(intensity, 1e-300)
+    n = intensity.size
+    unit = np.broadcast_to(np.asarray(unit, dtype=np.float64), (n,))
+    line_width = max(NARROWEST_FWHM, 0.5 * _typical_width(two_theta, intensity, variance))
+    step = np.gradient(two_theta)
+    spiked = np.zeros(n, dtype=bool)
+    # Only points that tower over both points two or more steps away can be part of a spike: a cheap first sieve.
+    candidates = _towering(intensity, unit)
+    for start in candidates:
+        for length in (1, 2, 3):
+            stop = start + length
+            if start < 3 or stop > n - 3 or spiked[start - 1]:
+                continue
+            group = slice(start, stop)
+            outside = np.concatenate([intensity[max(0, start - 5) : start - 1], intensity[stop + 1 : stop + 5]])
+            level = float(np.mean(outside))
+            noise = float(np.sqrt(max(unit[start] * max(level, unit[start]), 1e-300)))
+            lowest, highest = float(intensity[group].min()), float(intensity[group].max())
+            neighbour = max(float(intensity[start - 1]), float(intensity[stop]))
+            scale = float(unit[start])
+            significance = 2 * (np.sqrt(lowest / scale + 0.375) - np.sqrt(max(level, 0.0) / scale + 0.375))
+            if significance < SPIKE_SIGNIFICANCE or lowest - level < 0.3 * (highest - level):
+                continue
+            if float(outside.max()) - level > 0.1 * (highest - level) + 4 * noise:
+                continue
+            distance = 0.5 * (length + 1) * float(step[start])
+            share = float(np.exp(-4 * np.log(2.0) * (distance / line_width) ** 2))
+            if neighbour - level + 3 * noise < 0.5 * share * (highest - level):
+                spiked[group] = True
+                break
+    if not spiked.any():
+        return None, []
+    at = two_theta[spiked]
+    shown = ", ".join(f"{angle:.3f}" for angle in at[:10]) + (" ..." if at.size > 10 else "")
+    finding = warning(
+        Code.SPIKES_MASKED,
+        f"{at.size} points narrower than a line can be were left out, at {shown} deg",
+        place,
+        "look at the scan; repeat it if they recur",
+    )
+    return ~spiked, [finding]
+
+
+def _towering(intensity: FloatArray, unit: FloatArray) -> NDArray[np.intp]:
+    """Return the indices of points clearly above the previous point and above one of the three that follow."""
+    n = intensity.size
+    if n < 8:
+        return np.zeros(0, dtype=np.intp)
+    root = 2 * np.sqrt(np.maximum(intensity, 0.0) / unit + 0.375)
+    here = root[1 : n - 3]
+    after = np.minimum(np.minimum(root[2 : n - 2], root[3 : n - 1]), root[4:n])
+    high = (here - root[: n - 4] > 0.5 * SPIKE_SIGNIFICANCE) & (here - after > 0.5 * SPIKE_SIGNIFICANCE)
+    return np.flatnonzero(high) + 1
+
+
+def _typical_width(two_theta: FloatArray, intensity: FloatArray, variance: FloatArray) -> float:
+    """Return the median full width at half maximum of the scan's fifteen strongest lines, deg; 0 if there are none."""
+    level = float(np.median(intensity))
+    noise = np.sqrt(np.maximum(variance, 1e-300))
+    inner = intensity[1:-1]
+    top = (inner >= intensity[:-2]) & (inner > intensity[2:]) & (inner - level > 20 * noise[1:-1])
+    peaks = np.flatnonzero(top) + 1
+    peaks = peaks[np.argsort(intensity[peaks])[::-1][:60]]
+    widths: list[float] = []
+    taken = np.zeros(intensity.size, dtype=bool)
+    for peak in peaks:
+        if taken[peak]:
+            continue
+        half = 0.5 * (intensity[peak] + level)
+        left, right = peak, peak
+        while left > 0 and intensity[left] > half:
+            left -= 1
+        while right < intensity.size - 1 and intensity[right] > half:
+            right += 1
+        taken[left : right + 1] = True
+        # One or two points above half height may themselves be a spike and say nothing of the instrument.
+        if right - left > 3:
+            widths.append(float(two_theta[right] - two_theta[left]))
+        if len(widths) == 15:
+            break
+    return float(np.median(widths)) if widths else 0.0
