@@ -191,10 +191,10 @@ def _toml_key(key: str) -> str:
 def _wavelength(value: Any, place: Place) -> Wavelength:
     if isinstance(value, list):
         lines = LINES.convert(value, place)
-    elif isinstance(value, float):
-        lines = ((value, 1.0),)
     elif isinstance(value, str):
         lines = ()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        lines = ((float(value), 1.0),)
     else:
         raise refuse(place, value, WAVELENGTH.expected)
     try:

@@ -1,0 +1,1 @@
+"""The commands of `xrdz`: each module registers its parser without importing anything heavy, and runs."""
