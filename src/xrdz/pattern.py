@@ -36,11 +36,11 @@ from xrdz.crystal import (
 )
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import InputError
-from xrdz.kernel import sum_peaks
+from xrdz.kernel import AXIAL, GAUSS_SQUARED, LORENTZ, PATTERN, POSITION, sum_reflections
 from xrdz.parameters import Parameter, ParameterTable
-from xrdz.profile import DEGREE, axial_nodes, pseudo_voigt_width
+from xrdz.profile import DEGREE, Comb, floored_gauss_squared, profile_comb, total_width
 from xrdz.reference import Reference
-from xrdz.wavelength import Wavelength
+from xrdz.wavelength import Wavelength, emission_profile
 
 IntArray = NDArray[np.int64]
 
@@ -96,23 +96,19 @@ class PhaseModel:
     n_displacement: int
     hkl: IntArray
     multiplicity: FloatArray
-    peak_reflection: IntArray
-    peak_wavelength: FloatArray
-    theta: FloatArray  # frozen Bragg angle of each peak, rad
-    pair_intensity: FloatArray  # (peaks, pairs): m P_kl LP w_l / normalisation
+    theta: FloatArray  # frozen Bragg angle of the principal line, rad
+    pair_intensity: FloatArray  # (reflections, pairs): sum over lines of m P_kl LP w_l, normalised
     pair_first: IntArray
     pair_second: IntArray
-    s_squared: FloatArray  # frozen 1 / (4 d^2) per peak
+    s_squared: FloatArray  # frozen 1 / (4 d^2)
     texture_cos_squared: FloatArray
     texture_weight: FloatArray
     texture_offset: IntArray
     half_window: FloatArray
     first: IntArray
     last: IntArray
-    node_offset: IntArray
-    node_shift: FloatArray
-    node_weight: FloatArray
-    mean_shift: FloatArray
+    comb: Comb
+    basis: IntArray  # which basis function each column is a multiple of
     normalisation: float
     texture_axis: tuple[int, int, int]
 
@@ -124,7 +120,7 @@ class PhaseModel:
     @property
     def n_rows(self) -> int:
         """Rows of the phase's column block: pattern, positions, intensities, widths, kappa."""
-        return 1 + (2 + self.n_cell) + (self.n_displacement + 1) + (3 + len(WIDTH_NAMES)) + 1
+        return int(self.basis.size)
 
     def cell(self, values: FloatArray) -> tuple[float, float, float, float, float, float]:
         """Return a, b, c (angstrom), alpha, beta, gamma (deg) at parameter values."""
@@ -139,13 +135,18 @@ class PhaseModel:
 
 @dataclass(frozen=True)
 class PeakState:
-    """Peaks of one phase at given parameter values: centres, widths and areas, before the kernel."""
+    """Reflections of one phase at given parameter values: centres and areas (unit scale) of the principal line."""
 
     centre: FloatArray
     bragg: FloatArray
-    fwhm: FloatArray
-    eta: FloatArray
+    gauss_squared: FloatArray
+    lorentz: FloatArray
     intensity: FloatArray
+
+    @property
+    def fwhm(self) -> FloatArray:
+        """Full width at half maximum of each Voigt function, deg."""
+        return total_width(gauss_squared=self.gauss_squared, lorentz=self.lorentz)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class PatternModel:
         )
 
     def phase_columns(self, values: FloatArray, *, derivatives: bool = True) -> list[FloatArray]:
-        """Return per phase the pattern of unit scale and its derivatives, each (rows, n); see `kernel.sum_peaks`."""
+        """Return per phase the pattern of unit scale and its derivatives, each (rows, n); see `kernel.sum_reflections`."""
         return [self._columns_of(phase, values, derivatives) for phase in self.phases]
 
     def design(self, columns: Sequence[FloatArray]) -> FloatArray:
@@ -203,46 +204,32 @@ class PatternModel:
         out[len(self.phases) : n_linear] = self.background_columns
         shared = out[n_linear : n_linear + len(GLOBAL_NAMES)]
         for number, (phase, block, scale) in enumerate(zip(self.phases, columns, scales, strict=True)):
-            n_cell, n_intensity = phase.n_cell, phase.n_displacement + 1
-            widths = 3 + n_cell + n_intensity
-            # Rows of the block: 0 pattern; 1, 2 zero, displacement; cell; B; ln r; u, v, w; phase widths; kappa.
-            shared_rows = np.array([1, 2, widths, widths + 1, widths + 2, block.shape[0] - 1])
-            own_rows = np.concatenate(
-                (
-                    np.arange(3, 3 + n_cell),
-                    np.arange(widths + 3, widths + 3 + len(WIDTH_NAMES)),
-                    np.arange(3 + n_cell, widths),
-                )
-            )
-            for target, row in zip(shared, shared_rows, strict=True):
+            n_own = phase.parameter_index.size
+            for target, row in zip(shared, block[1 : 1 + len(GLOBAL_NAMES)], strict=True):
                 if number == 0:
-                    np.multiply(block[row], scale, out=target)
+                    np.multiply(row, scale, out=target)
                 else:
-                    target += scale * block[row]
-            for place, row in zip(phase.parameter_index, own_rows, strict=True):
-                np.multiply(block[row], scale, out=out[n_linear + place])
+                    target += scale * row
+            np.multiply(block[-n_own:], scale, out=out[n_linear + phase.parameter_index[0] :][:n_own])
         return out
 
     def peak_state(self, phase: PhaseModel, values: FloatArray) -> PeakState:
         """Return the peaks of a phase at parameter values (unit scale)."""
         return self._peaks(phase, values)[0]
 
-    def _peaks(
-        self, phase: PhaseModel, values: FloatArray
-    ) -> tuple[PeakState, FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Return peaks, and coefficient matrices by position, intensity, fwhm and eta."""
+    def _peaks(self, phase: PhaseModel, values: FloatArray) -> tuple[PeakState, FloatArray]:
+        """Return the reflections and the coefficient matrix of the phase's columns, (rows, reflections)."""
         zero, displacement, u, v, w, _ = values[: len(GLOBAL_NAMES)]
         own = values[phase.parameter_index]
         n_cell = phase.n_cell
         cell = own[:n_cell]
         size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[n_cell : n_cell + 4]
         B = own[n_cell + 4 : -1]
-        ln_texture = own[-1]
         radius = self.instrument.radius_mm
+        wavelength = self.instrument.wavelength.principal
 
         q, q_by_cell = inverse_d_squared_and_jacobian(phase.hkl, phase.reference.crystal_system, cell)
-        peak = phase.peak_reflection
-        sine = np.minimum(0.5 * phase.peak_wavelength * np.sqrt(q)[peak], 0.99999)
+        sine = np.minimum(0.5 * wavelength * np.sqrt(q), 0.99999)
         theta = np.arcsin(sine)
         cosine = np.sqrt(1.0 - sine * sine)
         bragg = 2.0 * DEGREE * theta
@@ -250,71 +237,73 @@ class PatternModel:
         centre = bragg + zero - lever * displacement * cosine
         # d centre / d (2theta_bragg in deg): the displacement shift itself moves with the angle.
         centre_by_bragg = 1.0 + displacement / radius * sine
-        bragg_by_q = DEGREE * phase.peak_wavelength**2 / (4.0 * sine * cosine)
-        position = np.empty((2 + n_cell, peak.size))
-        position[0] = 1.0
-        position[1] = -lever * cosine
-        position[2:] = (centre_by_bragg * bragg_by_q) * q_by_cell.T[:, peak]
+        bragg_by_q = DEGREE * wavelength**2 / (4.0 * sine * cosine)
 
         tangent = np.tan(phase.theta)
         secant = 1.0 / np.cos(phase.theta)
-        gauss_squared = (u + strain_gauss) * tangent**2 + v * tangent + w + size_gauss * secant**2
+        raw = (u + strain_gauss) * tangent**2 + v * tangent + w + size_gauss * secant**2
+        gauss_squared, floor_slope = floored_gauss_squared(raw)
         instrument_x, instrument_y = self.instrument.lorentz
         lorentz = (strain_lorentz + instrument_x) * tangent + (size_lorentz + instrument_y) * secant
-        fwhm, eta, H_g, H_l, eta_g, eta_l = pseudo_voigt_width(gauss_squared=gauss_squared, lorentz=lorentz)
 
         damping = np.exp(-(B[phase.pair_first] + B[phase.pair_second])[None, :] * phase.s_squared[:, None])
         pairs = phase.pair_intensity * damping
         untextured = pairs.sum(axis=1)
         orientation, orientation_slope = march_dollase(
-            ln_texture, phase.texture_cos_squared, phase.texture_weight, phase.texture_offset
+            own[-1], phase.texture_cos_squared, phase.texture_weight, phase.texture_offset
         )
-        intensity = untextured * orientation[peak]
+        intensity = untextured * orientation
 
-        by_intensity = np.empty((phase.n_displacement + 1, peak.size))
+        coefficient = np.empty((phase.n_rows, q.size))
+        coefficient[0] = intensity
+        coefficient[1] = intensity
+        coefficient[2] = -lever * cosine * intensity
+        coefficient[3] = floor_slope * tangent**2 * intensity
+        coefficient[4] = floor_slope * tangent * intensity
+        coefficient[5] = floor_slope * intensity
+        coefficient[6] = intensity
+        row = 1 + len(GLOBAL_NAMES)
+        coefficient[row : row + n_cell] = (centre_by_bragg * bragg_by_q * intensity) * q_by_cell.T
+        row += n_cell
+        coefficient[row] = secant * intensity
+        coefficient[row + 1] = tangent * intensity
+        coefficient[row + 2] = floor_slope * secant**2 * intensity
+        coefficient[row + 3] = coefficient[3]
+        row += len(WIDTH_NAMES)
         for k in range(phase.n_displacement):
             involved = (phase.pair_first == k).astype(np.float64) + (phase.pair_second == k)
-            by_intensity[k] = -phase.s_squared * (pairs @ involved) * orientation[peak]
-        by_intensity[-1] = untextured * orientation_slope[peak]
-
-        width_terms = (tangent**2, tangent, np.ones_like(tangent))
-        by_fwhm = np.empty((3 + len(WIDTH_NAMES), peak.size))
-        by_eta = np.empty_like(by_fwhm)
-        for row, term in enumerate(width_terms):
-            by_fwhm[row], by_eta[row] = H_g * term, eta_g * term
-        for row, (term, to_h, to_eta) in enumerate(
-            ((secant, H_l, eta_l), (tangent, H_l, eta_l), (secant**2, H_g, eta_g), (tangent**2, H_g, eta_g)), start=3
-        ):
-            by_fwhm[row], by_eta[row] = to_h * term, to_eta * term
-
-        state = PeakState(centre, bragg, fwhm, eta, intensity)
-        return state, position * intensity, by_intensity, by_fwhm * intensity, by_eta * intensity
+            coefficient[row + k] = -phase.s_squared * (pairs @ involved) * orientation
+        coefficient[-1] = untextured * orientation_slope
+        return PeakState(centre, bragg, gauss_squared, lorentz, intensity), coefficient
 
     def _columns_of(self, phase: PhaseModel, values: FloatArray, derivatives: bool) -> FloatArray:
-        state, position, by_intensity, by_fwhm, by_eta = self._peaks(phase, values)
-        columns = np.empty((phase.n_rows, self.two_theta.size))
-        sum_peaks(
+        state, coefficient = self._peaks(phase, values)
+        rows = phase.n_rows if derivatives else 1
+        columns = np.empty((rows, self.two_theta.size))
+        comb = phase.comb
+        sum_reflections(
             self.two_theta,
             self.coarse,
             self.stencil_start,
             self.stencil_weight,
             state.centre,
-            state.fwhm,
-            state.eta,
-            state.intensity,
+            state.gauss_squared,
+            state.lorentz,
+            float(values[len(GLOBAL_NAMES) - 1]),
             phase.half_window,
             phase.first,
             phase.last,
-            phase.node_offset,
-            phase.node_shift,
-            phase.node_weight,
-            phase.mean_shift,
-            float(values[len(GLOBAL_NAMES) - 1]),
-            position,
-            by_intensity,
-            by_fwhm,
-            by_eta,
-            derivatives,
+            comb.start,
+            comb.offset,
+            comb.axial,
+            comb.lorentz,
+            comb.weight,
+            comb.mean_offset,
+            comb.mean_axial,
+            comb.mean_lorentz,
+            comb.variance,
+            phase.basis[:rows],
+            coefficient[:rows],
             columns,
         )
         return columns
@@ -469,6 +458,7 @@ def _compile_phase(
     n_displacement = len(reference.groups)
     cell = values[parameter_index[:n_cell]]
     lines = instrument.wavelength.lines
+    profile = emission_profile(instrument.wavelength)
     # Peaks a little outside the range still reach into it with their tails and may move in.
     margin = 2.0
     low = max(float(two_theta[0]) - margin, 0.1)
@@ -479,72 +469,85 @@ def _compile_phase(
     d_max = longest / (2.0 * np.sin(np.radians(low / 2.0))) * 1.01
     listed = reflections(reference, d_min=round(d_min, 3), d_max=round(d_max, 2))
     q, _ = inverse_d_squared_and_jacobian(listed.hkl, system, cell)
-    pairs = group_pairs(n_displacement)
-    reflection_number, wavelengths, pair_rows = [], [], []
-    total_weight = sum(weight for _, weight in lines)
-    for wavelength, weight in lines:
-        sine = 0.5 * wavelength * np.sqrt(q)
-        angle = np.where(sine < 0.9998, 2.0 * DEGREE * np.arcsin(np.minimum(sine, 1.0)), np.inf)
-        inside = np.flatnonzero((angle >= low) & (angle <= high))
-        products = pair_products(reference, listed, wavelength=wavelength)[inside]
-        theta = np.radians(angle[inside] / 2.0)
-        factor = listed.multiplicity[inside] * lorentz_polarization(theta, polarization=instrument.polarization)
-        pair_rows.append(products * (factor * (weight / total_weight))[:, None])
-        reflection_number.append(inside)
-        wavelengths.append(np.full(inside.size, wavelength))
-    peak = np.concatenate(reflection_number)
-    peak_wavelength = np.concatenate(wavelengths)
-    pair_intensity = np.concatenate(pair_rows)
-    if peak.size == 0:
+    sine = 0.5 * profile[0].angstrom * np.sqrt(q)
+    longest_line = max(line.angstrom for line in profile) / profile[0].angstrom
+    angle = 2.0 * DEGREE * np.arcsin(np.minimum(sine, 1.0))
+    inside = np.flatnonzero((sine * longest_line < 0.9998) & (angle >= low) & (angle <= high))
+    if inside.size == 0:
         raise InputError(
             f"phase {reference.id}: no reflection between {two_theta[0]:.2f} and {two_theta[-1]:.2f} deg 2theta; "
             "widen the range or leave the phase out"
         )
-    order = np.argsort(peak_wavelength * np.sqrt(q[peak]), kind="stable")
-    peak, peak_wavelength, pair_intensity = peak[order], peak_wavelength[order], pair_intensity[order]
-    theta = np.arcsin(0.5 * peak_wavelength * np.sqrt(q[peak]))
+    inside = inside[np.argsort(q[inside], kind="stable")]
+    q = q[inside]
+    theta = np.arcsin(0.5 * profile[0].angstrom * np.sqrt(q))
+    pairs = group_pairs(n_displacement)
+    products = [pair_products(reference, listed, wavelength=wavelength)[inside] for wavelength, _ in lines]
+    expected = np.exp(
+        -0.25 * q[:, None] * values[parameter_index[n_cell + 4 : -1]][pairs].sum(axis=1)[None, :]
+    )
+    pair_intensity = np.zeros_like(products[0])
+    line_offset, line_lorentz, line_weight = np.empty((3, len(profile), q.size))
+    for number, line in enumerate(profile):
+        line_theta = np.arcsin(0.5 * line.angstrom * np.sqrt(q))
+        factor = line.weight * listed.multiplicity[inside]
+        factor *= lorentz_polarization(line_theta, polarization=instrument.polarization)
+        share = products[line.principal] * factor[:, None]
+        pair_intensity += share
+        line_offset[number] = 2.0 * DEGREE * (line_theta - theta)
+        line_lorentz[number] = 2.0 * DEGREE * line.fwhm / line.angstrom * np.tan(line_theta)
+        line_weight[number] = (share * expected).sum(axis=1)
     # Areas relative to their sum keep the scale near the counts it stands for.
     normalisation = float(pair_intensity.sum())
     pair_intensity = np.ascontiguousarray(pair_intensity / normalisation)
 
-    own = values[parameter_index]
-    size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[n_cell : n_cell + 4]
+    size_lorentz, strain_lorentz, size_gauss, strain_gauss = values[parameter_index[n_cell : n_cell + 4]]
     zero, displacement, u, v, w, kappa = values[: len(GLOBAL_NAMES)]
     tangent, secant = np.tan(theta), 1.0 / np.cos(theta)
-    fwhm = pseudo_voigt_width(
-        gauss_squared=(u + strain_gauss) * tangent**2 + v * tangent + w + size_gauss * secant**2,
+    raw = (u + strain_gauss) * tangent**2 + v * tangent + w + size_gauss * secant**2
+    fwhm = total_width(
+        gauss_squared=floored_gauss_squared(raw)[0],
         lorentz=(strain_lorentz + instrument.lorentz[0]) * tangent + (size_lorentz + instrument.lorentz[1]) * secant,
-    )[0]
-    nodes = axial_nodes(theta=theta, fwhm=fwhm, kappa=1.3 * kappa)
-    half_window = np.maximum(WINDOW_WIDTHS * fwhm, WINDOW_COARSE_STEPS * coarse_step)
+    )
+    comb = profile_comb(
+        theta=theta,
+        fwhm=fwhm,
+        kappa=kappa,
+        line_offset=line_offset,
+        line_lorentz=line_lorentz,
+        line_weight=line_weight,
+    )
     centre = 2.0 * DEGREE * theta + zero - 2.0 * DEGREE / instrument.radius_mm * displacement * np.cos(theta)
+    centre += comb.mean_offset + kappa * comb.mean_axial
+    # The tail stands for the whole comb at its mean and variance; that holds a few standard deviations away.
+    half_window = np.maximum(WINDOW_WIDTHS * (fwhm + np.sqrt(comb.variance)), WINDOW_COARSE_STEPS * coarse_step)
     first = np.searchsorted(two_theta, centre - half_window).astype(np.int64)
     last = np.searchsorted(two_theta, centre + half_window).astype(np.int64)
     angles = march_dollase_geometry(reference, listed, texture_axis)
+    member = np.concatenate([np.arange(angles.offsets[k], angles.offsets[k + 1]) for k in inside])
+    counts = np.diff(angles.offsets)[inside]
+    basis = [PATTERN, POSITION, POSITION, GAUSS_SQUARED, GAUSS_SQUARED, GAUSS_SQUARED, AXIAL]
+    basis += [POSITION] * n_cell + [LORENTZ, LORENTZ, GAUSS_SQUARED, GAUSS_SQUARED] + [PATTERN] * (n_displacement + 1)
     return PhaseModel(
         reference=reference,
         parameter_index=parameter_index,
         n_cell=n_cell,
         n_displacement=n_displacement,
-        hkl=listed.hkl,
-        multiplicity=listed.multiplicity,
-        peak_reflection=peak,
-        peak_wavelength=peak_wavelength,
+        hkl=listed.hkl[inside],
+        multiplicity=listed.multiplicity[inside],
         theta=theta,
         pair_intensity=pair_intensity,
         pair_first=np.ascontiguousarray(pairs[:, 0]),
         pair_second=np.ascontiguousarray(pairs[:, 1]),
-        s_squared=0.25 * q[peak],
-        texture_cos_squared=angles.cos_squared,
-        texture_weight=angles.weights,
-        texture_offset=angles.offsets,
+        s_squared=0.25 * q,
+        texture_cos_squared=angles.cos_squared[member],
+        texture_weight=angles.weights[member],
+        texture_offset=np.concatenate(([0], np.cumsum(counts))),
         half_window=half_window,
         first=first,
         last=last,
-        node_offset=nodes.offset.astype(np.int64),
-        node_shift=nodes.shift,
-        node_weight=nodes.weight,
-        mean_shift=nodes.mean_shift,
+        comb=comb,
+        basis=np.array(basis, dtype=np.int64),
         normalisation=normalisation,
         texture_axis=texture_axis,
     )

@@ -83,3 +83,55 @@ def wavelength_from_name(name: str, *, origin: str = "method") -> Wavelength:
     nearest = get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     raise InputError(f"wavelength {name!r} is not known{hint} Known: {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class EmissionLine:
+    """One Lorentzian of a tube's emission profile.
+
+    Parameters
+    ----------
+    angstrom : position
+    weight : share of the total emission
+    fwhm : full width at half maximum, angstrom
+    principal : index of the listed line it belongs to
+    """
+
+    angstrom: float
+    weight: float
+    fwhm: float
+    principal: int
+
+
+# Cu K-alpha: energies, areas and widths of the two pairs from Hölzer et al. 1997, Phys. Rev. A 56, 4554, table II, as
+# (offset from the line's maximum, relative area within the line, width), milliangstrom; the K-alpha3,4 satellite group
+# from Berger 1986, X-Ray Spectrom. 15, 241: area share, position and width in angstrom.
+_CU_PAIRS = (
+    ((0.0, 0.8786, 0.437), (0.473, 0.1214, 0.643)),
+    ((0.0, 0.6921, 0.513), (0.286, 0.3079, 0.687)),
+)
+_CU_SATELLITE = (1.534753, 0.0065, 3.69e-3)
+
+
+def emission_profile(wavelength: Wavelength) -> tuple[EmissionLine, ...]:
+    """Return the Lorentzians a scan's lines really consist of; plain sharp lines where the profile is not tabulated.
+
+    The listed lines keep their relative weights. A doublet of copper gets the pairs and the satellite group of its
+    emission spectrum; a single K-alpha1 is taken as monochromatised, without satellites.
+    """
+    total = sum(weight for _, weight in wavelength.lines)
+    if wavelength.anode != "Cu" or len(wavelength.lines) > 2:
+        return tuple(
+            EmissionLine(angstrom, weight / total, 0.0, k) for k, (angstrom, weight) in enumerate(wavelength.lines)
+        )
+    doublet = len(wavelength.lines) == 2
+    share = 1.0 - _CU_SATELLITE[1] if doublet else 1.0
+    profile = [
+        EmissionLine(angstrom + 1e-3 * offset, share * weight / total * area, 1e-3 * fwhm, k)
+        for k, ((angstrom, weight), pair) in enumerate(zip(wavelength.lines, _CU_PAIRS, strict=False))
+        for offset, area, fwhm in pair
+    ]
+    if doublet:
+        scale = wavelength.principal / EMISSION_LINES["CuKa"][0][0]
+        profile.append(EmissionLine(_CU_SATELLITE[0] * scale, _CU_SATELLITE[1], _CU_SATELLITE[2], 0))
+    return tuple(profile)
