@@ -20,7 +20,10 @@ from typing import Any, NoReturn
 from xrdz import __version__
 from xrdz.errors import InputError, XrdzError
 
-COMMANDS = ("method",)
+COMMANDS = (
+    "claims",
+    "method",
+)
 """Modules of `xrdz.commands`, in the order `xrdz --help` lists them."""
 
 INTERRUPTED = 130

@@ -72,8 +72,8 @@ def register(subparsers: Any) -> None:
         epilog="example:\n  xrdz method new sn-ni.toml",
     )
     target = new.add_mutually_exclusive_group()
-    target.add_argument("out", nargs="?", metavar="METHOD.toml", help="file to write, must be new; default: stdout")
-    target.add_argument("--out", metavar="METHOD.toml", dest="out", help="the same as an option")
+    target.add_argument("path", nargs="?", metavar="METHOD.toml", help="file to write, must be new; default: stdout")
+    target.add_argument("--out", metavar="METHOD.toml", help="the same as an option")
     new.set_defaults(run=run_new)
 
     check = actions.add_parser(
@@ -98,15 +98,16 @@ def register(subparsers: Any) -> None:
 
 def run_new(args: argparse.Namespace) -> int:
     """Write the starter to stdout or to a new file."""
-    if args.out is None:
+    path = args.path or args.out
+    if path is None:
         sys.stdout.write(STARTER)
         return 0
     try:
-        with Path(args.out).open("x", encoding="utf-8") as stream:
+        with Path(path).open("x", encoding="utf-8") as stream:
             stream.write(STARTER)
     except FileExistsError as error:
-        raise InputError(f"{args.out}: exists already; choose another name, nothing was written") from error
-    sys.stderr.write(f"wrote {args.out}\n")
+        raise InputError(f"{path}: exists already; choose another name, nothing was written") from error
+    sys.stderr.write(f"wrote {path}\n")
     return 0
 
 
