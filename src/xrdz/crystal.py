@@ -114,7 +114,7 @@ def inverse_d_squared(hkl: NDArray[np.generic], cell: Sequence[float] | FloatArr
     """Return 1/d^2 = h . G* . h of reflections `hkl`, shape (n, 3), in a cell (angstrom, degrees), 1/angstrom^2."""
     indices = np.asarray(hkl, dtype=np.float64)
     reciprocal = np.linalg.inv(metric_tensor(cell))
-    values: FloatArray = np.einsum("ni,ij,nj->n", indices, reciprocal, indices)
+    values: FloatArray = ((indices @ reciprocal) * indices).sum(axis=1)
     return values
 
 
@@ -146,7 +146,7 @@ def inverse_d_squared_and_jacobian(
     by_length = -2.0 * u * indices / np.array([a, b, c])
     sines = np.sin(np.radians(cell[3:6])) * np.radians(1.0)
     by_angle = 2.0 * lengths[:, [1, 0, 0]] * lengths[:, [2, 2, 1]] * sines
-    values = np.einsum("ni,ni->n", u, indices)
+    values = (u * indices).sum(axis=1)
     return values, np.hstack([by_length, by_angle]) @ _cell_from_free(crystal_system)
 
 
@@ -181,20 +181,19 @@ class Reflections:
         return int(self.s.size)
 
 
-def _score(hkl: IntArray) -> IntArray:
-    """Return an integer that orders indices: few negatives, then negatives early, then small, then large h, k, l.
+def _score(hkl: FloatArray) -> FloatArray:
+    """Return a number that orders indices: few negatives, then negatives early, then small, then large h, k, l.
 
-    Distinct indices below 1000 have distinct scores, so the largest of a set of equivalents names one member.
+    Distinct indices below 1000 have distinct scores, so the largest of a set of equivalents names one member. Indices
+    and scores are whole numbers below 2^53 in floating point, exact and faster to multiply than integers.
     """
-    h, k, l = hkl[..., 0], hkl[..., 1], hkl[..., 2]  # noqa: E741 - Miller's own letters
-    negative = (hkl < 0) @ np.array([9, 10, 12])
-    total = np.abs(hkl).sum(axis=-1)
-    order = ((h + 1000) * 2000 + (k + 1000)) * 2000 + (l + 1000)
-    score: IntArray = order - (negative * 3000 + total) * 8_000_000_000
+    order = hkl @ np.array([4_000_000.0, 2_000.0, 1.0])
+    penalty = (hkl < 0) @ np.array([27_000.0, 30_000.0, 36_000.0]) + np.abs(hkl).sum(axis=-1)
+    score: FloatArray = order - 16_000_000_000.0 * penalty
     return score
 
 
-def _representatives(hkl: IntArray, rotations: IntArray) -> IntArray:
+def _representatives(hkl: FloatArray, rotations: FloatArray) -> FloatArray:
     """Return the members of `hkl` that no rotation turns into one of higher score; each step shrinks the list."""
     score = _score(hkl)
     for rotation in rotations:
@@ -203,7 +202,7 @@ def _representatives(hkl: IntArray, rotations: IntArray) -> IntArray:
     return hkl
 
 
-def _equivalents(hkl: IntArray, rotations: IntArray) -> tuple[IntArray, IntArray]:
+def _equivalents(hkl: FloatArray, rotations: FloatArray) -> tuple[IntArray, IntArray]:
     """Return all distinct h @ R, best score first, end to end, and the offsets of each set."""
     images = np.moveaxis(hkl @ rotations, 0, 1)
     score = _score(images)
@@ -213,7 +212,7 @@ def _equivalents(hkl: IntArray, rotations: IntArray) -> tuple[IntArray, IntArray
     distinct = np.ones(score.shape, dtype=bool)
     distinct[:, 1:] = score[:, 1:] != score[:, :-1]
     offsets = np.concatenate([[0], np.cumsum(distinct.sum(axis=1))])
-    return images[distinct], offsets
+    return np.rint(images[distinct]).astype(np.int64), offsets
 
 
 @lru_cache(maxsize=256)
@@ -241,11 +240,12 @@ def reflections(reference: Reference, *, d_min: float, d_max: float = np.inf) ->
             f"reflections of {reference.id}: d_min {d_min!r} angstrom asks for too many reflections of cell {cell}; "
             "raise d_min or check the wavelength and the cell"
         )
-    axes = [np.arange(-limit, limit + 1) for limit in limits]
-    hkl = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    q_squared = inverse_d_squared(hkl, cell)
+    axes = [np.arange(-limit, limit + 1.0) for limit in limits]
+    candidates = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    q_squared = inverse_d_squared(candidates, cell)
     keep = (q_squared <= d_min**-2 * (1 + 1e-12)) & (q_squared >= d_max**-2 * (1 - 1e-12)) & (q_squared > 0)
-    hkl = _representatives(hkl[keep], reference.rotations)
+    rotations = reference.rotations.astype(np.float64)
+    hkl = _representatives(candidates[keep], rotations)
 
     n_groups = len(reference.groups)
     weights = np.zeros((reference.atom_occupancy.size, n_groups))
@@ -257,9 +257,9 @@ def reflections(reference: Reference, *, d_min: float, d_max: float = np.inf) ->
     s = 0.5 * np.sqrt(inverse_d_squared(hkl, cell))
     order = np.lexsort((-_score(hkl), np.round(s, 9)))
     hkl, geometry, s = hkl[order], geometry[order], s[order]
-    equivalents, offsets = _equivalents(hkl, reference.rotations)
+    equivalents, offsets = _equivalents(hkl, rotations)
     return Reflections(
-        hkl=hkl,
+        hkl=np.rint(hkl).astype(np.int64),
         multiplicity=np.diff(offsets).astype(np.float64),
         geometry=geometry,
         equivalents=equivalents,
@@ -371,7 +371,7 @@ def march_dollase_geometry(
     reciprocal = np.linalg.inv(metric_tensor(reference.cell))
     members = reflections.equivalents.astype(np.float64)
     dot = members @ (reciprocal @ direction)
-    norms = np.einsum("ni,ij,nj->n", members, reciprocal, members) * (direction @ reciprocal @ direction)
+    norms = inverse_d_squared(members, reference.cell) * (direction @ reciprocal @ direction)
     cos_squared = np.clip(np.square(dot) / norms, 0.0, 1.0)
 
     n_reflections = reflections.n_reflections
