@@ -14,16 +14,16 @@ C_robust = C (sum_b s_b s_b^T) C with scores s_b = sum_(i in b) J_i w_i r_i; for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
 from xrdz.background import chebyshev_columns
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.pattern import ASSUMED_RADIUS_MM, InstrumentModel, PatternModel, compile_pattern
+from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern
 from xrdz.reference import Reference
-from xrdz.solver import BoolArray, Minimum, Noise, evaluate, minimise, smoothed, solve_positive_definite
+from xrdz.solver import BoolArray, Minimum, Noise, minimise, solve_positive_definite
 
 DRIFT_LIMIT = 0.004
 """Frozen and refined Bragg angles agree when they differ by less than this (deg 2theta)."""
@@ -273,11 +273,10 @@ class _Problem:
         status = Status.CONVERGED if minimum.converged else Status.NOT_CONVERGED
         if status is Status.CONVERGED and bounds_that_matter(pattern, minimum.active):
             status = Status.AT_BOUND
-        slim = replace(minimum, jacobian=np.empty((0, 0)))
         return FitResult(
             self.diffractogram,
             pattern,
-            slim,
+            minimum,
             status,
             minimum.point.linear,
             minimum.point.values,
@@ -327,5 +326,3 @@ def score_blocks(two_theta: FloatArray, width: float = 1.0) -> FloatArray:
     starts = np.flatnonzero(np.diff(number, prepend=-1.0))
     return starts
 
-
-__all__ = ["ASSUMED_RADIUS_MM", "FitResult", "Status", "evaluate", "fit", "smoothed"]

@@ -125,7 +125,7 @@ def solve_positive_definite(matrix: FloatArray, right: FloatArray) -> FloatArray
 def bounded_step(
     matrix: FloatArray, gradient: FloatArray, low: FloatArray, high: FloatArray
 ) -> tuple[FloatArray, BoolArray]:
-    """Minimise  d^T M d / 2 - g^T d  subject to low <= d <= high (low <= 0 <= high) by an active set.
+    """Minimise  d^T M d / 2 - g^T d  subject to low <= d <= high by an active set.
 
     Returns
     -------
@@ -133,8 +133,8 @@ def bounded_step(
     active : (k,) True where the step ended on a bound and the slope would carry it further
     """
     size = gradient.size
-    active = ((low >= 0.0) & (gradient < 0.0)) | ((high <= 0.0) & (gradient > 0.0))
-    step = np.zeros(size)
+    active = ((low >= 0.0) & (gradient < 0.0)) | ((high <= 0.0) & (gradient > 0.0)) | (low == high)
+    step = np.clip(np.zeros(size), low, high)
     for _ in range(2 * size):
         free = ~active
         if not free.any():
@@ -164,7 +164,7 @@ def bounded_step(
 
 
 def solve_linear(
-    design: FloatArray, noise: Noise, lower: FloatArray, model: FloatArray, sweeps: int
+    design: FloatArray, noise: Noise, lower: FloatArray, upper: FloatArray, model: FloatArray, sweeps: int
 ) -> tuple[FloatArray, FloatArray]:
     """Return the linear parameters of maximum likelihood and the model they give; weights start from `model`."""
     linear = np.zeros(design.shape[0])
@@ -173,19 +173,38 @@ def solve_linear(
         weighted = design * weights
         normal = weighted @ design.T
         right = weighted @ noise.observed
-        linear = bounded_step(normal, right, lower, np.full(lower.size, np.inf))[0]
+        linear = bounded_step(normal, right, lower, upper)[0]
         model = linear @ design
         if noise.su is not None:
             break
     return linear, model
 
 
+FixedScale = tuple[int, float]
+"""Number of a phase and the value its scale is held at."""
+
+
+def linear_bounds(pattern: PatternModel, fixed_scale: FixedScale | None) -> tuple[FloatArray, FloatArray]:
+    """Return the bounds of the linear parameters; a fixed scale has both at its value."""
+    lower, upper = pattern.linear_lower.copy(), np.full(pattern.n_linear, np.inf)
+    if fixed_scale is not None:
+        lower[fixed_scale[0]] = upper[fixed_scale[0]] = fixed_scale[1]
+    return lower, upper
+
+
 def evaluate(
-    pattern: PatternModel, noise: Noise, values: FloatArray, previous_model: FloatArray, *, derivatives: bool = True
+    pattern: PatternModel,
+    noise: Noise,
+    values: FloatArray,
+    previous_model: FloatArray,
+    *,
+    derivatives: bool = True,
+    fixed_scale: FixedScale | None = None,
 ) -> Point:
     """Return the model at nonlinear `values` with the linear parameters solved."""
     columns = pattern.phase_columns(values, derivatives=derivatives)
-    linear, model = solve_linear(pattern.design(columns), noise, pattern.linear_lower, previous_model, LINEAR_SWEEPS)
+    lower, upper = linear_bounds(pattern, fixed_scale)
+    linear, model = solve_linear(pattern.design(columns), noise, lower, upper, previous_model, LINEAR_SWEEPS)
     table = pattern.parameters
     prior = float(np.sum(((values - table.prior_mean) / table.prior_su) ** 2))
     return Point(values, linear, model, columns, noise.deviance(model), prior)
@@ -200,6 +219,7 @@ def minimise(
     max_steps: int = MAX_STEPS,
     held: BoolArray | None = None,
     first_model: FloatArray | None = None,
+    fixed_scale: FixedScale | None = None,
 ) -> Minimum:
     """Minimise the objective of a compiled pattern from nonlinear values `start`.
 
@@ -207,6 +227,7 @@ def minimise(
     ----------
     tolerance : predicted decrease of the objective at which to stop
     held : nonlinear parameters kept at their start
+    fixed_scale : a phase whose scale is held, for profile likelihoods
     """
     table = pattern.parameters
     n_linear = pattern.n_linear
@@ -214,11 +235,12 @@ def minimise(
     if noise.observed.size <= n_total:
         raise FitError(f"{noise.observed.size} points cannot determine {n_total} parameters; widen the range")
     guess = first_model if first_model is not None else smoothed(noise.observed)
-    point = evaluate(pattern, noise, np.clip(start, table.lower, table.upper), guess)
+    point = evaluate(pattern, noise, np.clip(start, table.lower, table.upper), guess, fixed_scale=fixed_scale)
     precision = 1.0 / table.prior_su**2
     jacobian = np.empty((n_total, noise.observed.size))
-    lower = np.concatenate((pattern.linear_lower, table.lower))
-    upper = np.concatenate((np.full(n_linear, np.inf), table.upper))
+    linear_lower, linear_upper = linear_bounds(pattern, fixed_scale)
+    lower = np.concatenate((linear_lower, table.lower))
+    upper = np.concatenate((linear_upper, table.upper))
     damping = 1e-4
     converged = False
     steps = 0
@@ -240,7 +262,9 @@ def minimise(
             damped = hessian + np.diag(damping * np.diag(hessian))
             trial_step, _ = bounded_step(damped, gradient, low, high)
             trial_values = np.clip(point.values + trial_step[n_linear:], table.lower, table.upper)
-            trial = evaluate(pattern, noise, trial_values, np.maximum(point.model, noise.floor))
+            trial = evaluate(
+                pattern, noise, trial_values, np.maximum(point.model, noise.floor), fixed_scale=fixed_scale
+            )
             expected = float(2.0 * gradient @ trial_step - trial_step @ hessian @ trial_step)
             decrease = point.objective - trial.objective
             if decrease > 0.0 or expected < tolerance:

@@ -1,0 +1,123 @@
+"""From a method's instrument and a scan's own metadata to the instrument model of a fit, with every assumption named.
+
+The file is believed first, then the method; what neither says is assumed with a finding or refined against a weak
+prior. A calibrated resolution narrows the priors; nothing else changes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from xrdz.diffractogram import Diffractogram
+from xrdz.fields import Estimate
+from xrdz.findings import Code, Finding, info, warning
+from xrdz.instrument import Instrument, Resolution
+from xrdz.parameters import Parameter
+from xrdz.pattern import ASSUMED_RADIUS_MM, InstrumentModel
+from xrdz.wavelength import Wavelength, wavelength_from_name
+
+ZERO_SU_DEG = 0.02
+DISPLACEMENT_SU_MM = 0.1
+AXIAL_KAPPA = (0.0015, 0.0015)
+"""Prior of kappa without any hint: Soller slits between none to speak of and 5 degrees."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The instrument model of one fit and what had to be assumed."""
+
+    instrument: InstrumentModel
+    findings: tuple[Finding, ...]
+
+
+def conditions_of(diffractogram: Diffractogram, instrument: Instrument) -> Conditions:
+    """Return the instrument model for a scan."""
+    findings: list[Finding] = []
+    wavelength = _wavelength(diffractogram, instrument, findings)
+    metadata = diffractogram.metadata
+    radius = instrument.goniometer_radius_mm or metadata.get("goniometer_radius_mm")
+    if radius is None:
+        radius = ASSUMED_RADIUS_MM
+        findings.append(
+            info(
+                Code.RADIUS_ASSUMED,
+                f"no goniometer radius is known; {ASSUMED_RADIUS_MM:g} mm was assumed, the displacement scales with it",
+                suggestion="give goniometer_radius_mm in the method's instrument",
+            )
+        )
+    monochromator = instrument.monochromator_two_theta_deg
+    if monochromator is None:
+        monochromator = metadata.get("monochromator_two_theta_deg")
+    soller = instrument.soller_deg or metadata.get("soller_deg")
+    resolution = instrument.resolution or Resolution()
+    lorentz = (
+        resolution.x.value if resolution.x is not None else 0.0,
+        resolution.y.value if resolution.y is not None else 0.0,
+    )
+    model = InstrumentModel(
+        wavelength=wavelength,
+        radius_mm=float(radius),
+        monochromator_two_theta_deg=None if monochromator is None else float(monochromator),
+        priors=global_priors(resolution, soller),
+        lorentz=lorentz,
+    )
+    return Conditions(model, tuple(findings))
+
+
+def _wavelength(diffractogram: Diffractogram, instrument: Instrument, findings: list[Finding]) -> Wavelength:
+    stated, given = diffractogram.wavelength, instrument.wavelength
+    if stated is not None:
+        if given is not None and abs(given.principal / stated.principal - 1.0) > 1e-3:
+            findings.append(
+                warning(
+                    Code.READER_NOTE,
+                    f"the file states {stated.principal:.5f} angstrom, the method {given.principal:.5f}; "
+                    "the file was believed",
+                    suggestion="correct the method, or the file's header",
+                )
+            )
+        return replace(stated, origin="file")
+    if given is not None:
+        return replace(given, origin="method")
+    findings.append(
+        warning(
+            Code.WAVELENGTH_ASSUMED,
+            "neither the file nor the method names a wavelength; the Cu K-alpha doublet was assumed",
+            suggestion='give wavelength = "CuKa" (or what it was) in the method\'s instrument',
+        )
+    )
+    return wavelength_from_name("CuKa", origin="default")
+
+
+def global_priors(resolution: Resolution, soller_deg: float | None) -> tuple[Parameter, ...]:
+    """Return the priors of zero, displacement, U, V, W and kappa, in the order of `pattern.GLOBAL_NAMES`.
+
+    Soller slits of full opening S pass axial angles with a triangular transmission of half width S/2, so that
+    kappa = S^2 / 2 (S in rad) where the slits alone limit the divergence (see `profile`); sample and slit lengths
+    reduce it, which the standard uncertainty of 40 % allows for.
+    """
+
+    def prior(name: str, estimate: Estimate | None, mean: float, su: float, low: float, high: float) -> Parameter:
+        if estimate is not None:
+            width = estimate.su if estimate.su else 0.1 * abs(estimate.value) + 1e-5
+            return Parameter(name, estimate.value, estimate.value, width, low, high)
+        return Parameter(name, mean, mean, su, low, high)
+
+    axial = None
+    if resolution.axial is not None:
+        value = resolution.axial.value
+        su = resolution.axial.su if resolution.axial.su else 0.05 * value
+        axial = Estimate(value**2, max(2.0 * value * su, 1e-5))
+    kappa, kappa_su = AXIAL_KAPPA
+    if soller_deg:
+        kappa = 0.5 * math.radians(soller_deg) ** 2
+        kappa_su = 0.4 * kappa
+    return (
+        prior("zero", resolution.zero_deg, 0.0, ZERO_SU_DEG, -1.5, 1.5),
+        Parameter("displacement", 0.0, 0.0, DISPLACEMENT_SU_MM, -5.0, 5.0),
+        prior("u", resolution.u, 0.003, 0.01, -1.0, 1.0),
+        prior("v", resolution.v, -0.002, 0.006, -1.0, 1.0),
+        prior("w", resolution.w, 0.005, 0.006, -1.0, 1.0),
+        prior("kappa", axial, kappa, kappa_su, 0.0, 0.05),
+    )

@@ -1,0 +1,158 @@
+"""What a user should judge about a fit: every finding the fit itself gives rise to, in one place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from xrdz.analysis import PhaseAnalysis
+from xrdz.findings import Code, Finding, info, severe, warning
+from xrdz.fit import FitResult, Status, bounds_that_matter
+from xrdz.residuals import Agreement, unexplained_peaks
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where a value becomes a finding.
+
+    Parameters
+    ----------
+    poor_gof, poor_rwp : goodness of fit, and R_wp after background in percent, both exceeded: warning
+    hopeless_rwp : R_wp after background in percent from which the fit cannot be believed: severe
+    texture_ln_r : |ln r| of a March-Dollase coefficient
+    cell_relative : relative change of a cell length from the reference
+    few_lines : reflections with at least 5 % of the strongest, below which a phase rests on too little
+    """
+
+    poor_gof: float = 2.5
+    poor_rwp: float = 15.0
+    hopeless_rwp: float = 45.0
+    texture_ln_r: float = 0.2
+    cell_relative: float = 0.006
+    few_lines: int = 3
+
+
+def findings_of_fit(
+    result: FitResult,
+    phases: dict[str, PhaseAnalysis],
+    agreement: Agreement,
+    thresholds: Thresholds | None = None,
+) -> list[Finding]:
+    """Return the findings of a fit, most serious first."""
+    limits = thresholds or Thresholds()
+    findings = [*_state(result), *_misfit(agreement, limits)]
+    for number, phase in enumerate(phases.values()):
+        findings += _phase(result, number, phase, limits)
+    for peak in unexplained_peaks(result):
+        findings.append(
+            warning(
+                Code.UNEXPLAINED_PEAK,
+                f"a peak at {peak.two_theta:.2f} deg, {100 * peak.relative_height:.1f} % of the strongest, belongs to no "
+                f"phase of the method (significance {peak.significance:.0f})",
+                where=f"{peak.two_theta:.3f}",
+                suggestion="add the phase it belongs to, or exclude the range if it is the holder",
+            )
+        )
+    order = {"severe": 0, "warning": 1, "info": 2}
+    return sorted(findings, key=lambda finding: order[finding.level.value])
+
+
+def _state(result: FitResult) -> list[Finding]:
+    findings = []
+    if result.status is Status.NOT_CONVERGED:
+        findings.append(
+            severe(
+                Code.NOT_CONVERGED,
+                f"the fit stopped after {result.evaluations} evaluations before its next step was small",
+                suggestion="look at the plot; check phases, wavelength and range",
+            )
+        )
+    for name in bounds_that_matter(result.pattern, result.minimum.active):
+        findings.append(
+            warning(
+                Code.AT_BOUND,
+                f"{name} = {result.value(name):.4g} ended on its bound",
+                where=name,
+                suggestion="check that the phase is right and the instrument's geometry is stated",
+            )
+        )
+    if result.second_start:
+        findings.append(info(Code.SECOND_START_BETTER, "the annealed second start found the lower minimum"))
+    return findings
+
+
+def _misfit(agreement: Agreement, limits: Thresholds) -> list[Finding]:
+    rwp, gof = agreement.rwp_background_subtracted, agreement.gof
+    if gof > 1.3 and rwp > limits.hopeless_rwp:
+        return [
+            severe(
+                Code.POOR_FIT,
+                f"R_wp after background is {rwp:.0f} % (goodness of fit {gof:.1f}): the model is not this diffractogram",
+                suggestion="check phases, wavelength, and whether the scan is a powder pattern",
+            )
+        ]
+    if gof > limits.poor_gof and rwp > limits.poor_rwp:
+        return [
+            warning(
+                Code.POOR_FIT,
+                f"R_wp after background is {rwp:.1f} %, goodness of fit {gof:.1f}",
+                suggestion="look at the difference curve: a missing phase, texture or peak shape",
+            )
+        ]
+    return []
+
+
+def _phase(result: FitResult, number: int, phase: PhaseAnalysis, limits: Thresholds) -> list[Finding]:
+    findings = []
+    model = result.pattern.phases[number]
+    if not phase.detected:
+        findings.append(
+            warning(
+                Code.PHASE_NOT_DETECTED,
+                f"{phase.id} was not detected; detection limit {100 * phase.detection_limit:.2g} mass %, "
+                f"less than {100 * phase.mass_fraction.interval95[1]:.2g} mass % with 95 % confidence",
+                where=phase.id,
+            )
+        )
+        return findings
+    r, su = phase.texture_r
+    if abs(math.log(r)) > limits.texture_ln_r and abs(math.log(r)) > 4.0 * su / r:
+        axis = " ".join(str(index) for index in phase.texture_axis)
+        findings.append(
+            warning(
+                Code.STRONG_TEXTURE,
+                f"{phase.id}: March-Dollase r = {r:.2f} along [{axis}] is far from 1",
+                where=phase.id,
+                suggestion="load the specimen from the back or side, or spray-dry it",
+            )
+        )
+    names = [name for name in phase.cell if name in "abc"]
+    reference = dict(zip("abc", model.reference.cell[:3], strict=True))
+    worst = max(names, key=lambda name: abs(phase.cell[name][0] / reference[name] - 1.0))
+    change = phase.cell[worst][0] / reference[worst] - 1.0
+    if abs(change) > limits.cell_relative and abs(change) * reference[worst] > 3.0 * phase.cell[worst][1]:
+        findings.append(
+            warning(
+                Code.CELL_FAR_FROM_REFERENCE,
+                f"{phase.id}: {worst} = {phase.cell[worst][0]:.4f} angstrom is {100 * change:+.2f} % from the reference's "
+                f"{reference[worst]:.4f}",
+                where=phase.id,
+                suggestion="a solid solution, another composition, or a misaligned zero",
+            )
+        )
+    x = result.pattern.two_theta
+    state = result.pattern.peak_state(model, result.values)
+    inside = (state.centre > x[0]) & (state.centre < x[-1])
+    strong = inside & (state.intensity > 0.05 * np.max(state.intensity, initial=0.0))
+    if int(strong.sum()) < limits.few_lines:
+        findings.append(
+            warning(
+                Code.RANGE_TOO_SHORT,
+                f"{phase.id}: only {int(strong.sum())} strong reflections lie between {x[0]:.1f} and {x[-1]:.1f} deg",
+                where=phase.id,
+                suggestion="measure a wider range",
+            )
+        )
+    return findings

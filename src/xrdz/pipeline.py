@@ -1,0 +1,308 @@
+"""The straight line from a scan to an analysis; command line, batch, watch, cluster and notebooks all call it.
+
+    diffractogram -> cropped -> fit -> masses -> ratio, fractions, claims -> Analysis
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xrdz import __version__
+from xrdz.analysis import Analysis, MassRatio, PhaseAnalysis
+from xrdz.claims import check_claims
+from xrdz.conditions import Conditions, conditions_of
+from xrdz.crystal import free_cell_names
+from xrdz.detection import PROFILE_BELOW, WeakPhase, detection_limits, profile_weak_phase, significance
+from xrdz.diffractogram import Diffractogram
+from xrdz.errors import FitError, InputError
+from xrdz.findings import Code, Finding, severe
+from xrdz.fit import FitResult, fit
+from xrdz.judgement import findings_of_fit
+from xrdz.method import Method, default_method, is_cif, phase_id, read_method
+from xrdz.microstructure import r_bragg, size_nm, strain
+from xrdz.quantify import (
+    MassEstimate,
+    Quantity,
+    element_fractions,
+    estimate_masses,
+    fraction_quantity,
+    ratio_quantity,
+)
+from xrdz.reference import DALTON_PER_CUBIC_ANGSTROM, Reference, library_sha256, reference, reference_from_cif
+from xrdz.residuals import agreement_of
+
+if TYPE_CHECKING:
+    from xrdz.sample_sheet import Sample
+
+
+def analyse(
+    scan: str | Path | Diffractogram,
+    method: Method | str | Path | None = None,
+    *,
+    number: str | int | None = None,
+    sample: Sample | None = None,
+    solver: str = "normal",
+) -> Analysis:
+    """Read, fit and quantify one scan.
+
+    Parameters
+    ----------
+    scan : a file of any known format, or a diffractogram
+    method : a method, its TOML file, or None for Sn and Ni3Sn4
+    number : which scan of a file that holds several: its number from 1, or "sum"
+    sample : the scan's row of the sample sheet, for the claims
+    solver : "normal" for the compiled solver, "lmfit" for the referee
+
+    Raises
+    ------
+    InputError
+        If the scan or the method cannot be used. A fit that fails is an analysis with status `failed`.
+    """
+    began = time.perf_counter()
+    chosen = method if isinstance(method, Method) else default_method() if method is None else read_method(method)
+    if isinstance(scan, Diffractogram):
+        diffractogram = scan
+    else:
+        from xrdz.readers import read
+
+        diffractogram = read(scan, scan=number)
+    return analyse_diffractogram(
+        diffractogram, chosen, sample=sample, read_s=time.perf_counter() - began, solver=solver
+    )
+
+
+def analyse_diffractogram(
+    diffractogram: Diffractogram,
+    method: Method,
+    *,
+    sample: Sample | None = None,
+    read_s: float = 0.0,
+    solver: str = "normal",
+) -> Analysis:
+    """Fit and quantify one diffractogram; see `analyse`."""
+    began = time.perf_counter()
+    conditions = conditions_of(diffractogram, method.instrument)
+    references = references_of(method)
+    cropped = diffractogram.cropped(method.two_theta, method.exclude)
+    if cropped.n_points < 50:
+        raise InputError(
+            f"{diffractogram.source.path or 'diffractogram'}: {cropped.n_points} points are left in the range "
+            f"{method.two_theta}; the scan covers {diffractogram.two_theta[0]:.2f} to "
+            f"{diffractogram.two_theta[-1]:.2f} deg; widen the range"
+        )
+    try:
+        result = _solve(cropped, conditions, references, solver)
+    except FitError as error:
+        return _failed(cropped, method, conditions, str(error), read_s, time.perf_counter() - began)
+    fitted = time.perf_counter()
+    analysis = analysis_of_fit(result, method, conditions, sample)
+    done = time.perf_counter()
+    timing = {"read_s": read_s, "fit_s": fitted - began, "total_s": read_s + done - began}
+    return replace(analysis, timing=timing)
+
+
+def references_of(method: Method) -> tuple[Reference, ...]:
+    """Return the crystal structures of a method's phases, from the library or from CIF files."""
+    return tuple(
+        replace(reference_from_cif(Path(entry)), id=phase_id(entry)) if is_cif(entry) else reference(entry)
+        for entry in method.phases
+    )
+
+
+def _solve(
+    diffractogram: Diffractogram, conditions: Conditions, references: Sequence[Reference], solver: str
+) -> FitResult:
+    result = fit(diffractogram, instrument=conditions.instrument, references=references)
+    if solver == "lmfit":
+        from xrdz.lmfit_problem import refit
+
+        return refit(result)
+    return result
+
+
+def analysis_of_fit(
+    result: FitResult, method: Method, conditions: Conditions, sample: Sample | None = None
+) -> Analysis:
+    """Quantify a fit and judge it."""
+    estimate = estimate_masses(result)
+    weak = weak_phases(result, estimate)
+    phases = _phases(result, estimate, weak)
+    agreement = agreement_of(result)
+    findings = [
+        *result.diffractogram.findings,
+        *conditions.findings,
+        *findings_of_fit(result, phases, agreement),
+    ]
+    ratio, budget = _ratio(method, estimate, weak)
+    both: bool | None = None
+    if {"sn", "ni3sn4"} <= set(phases):
+        both = phases["sn"].detected and phases["ni3sn4"].detected
+    is_claim_ratio = ratio is not None and (ratio.numerator, ratio.denominator) == ("ni3sn4", "sn")
+    elements = element_fractions(result, estimate)
+    if sample is not None:
+        findings += _chemistry(sample, elements)
+    claims = check_claims(
+        mass_ratio=ratio if is_claim_ratio else None,
+        both_detected=both,
+        sample=sample,
+        graphite_detected="graphite" in phases and phases["graphite"].detected,
+        decision=method.decision,
+        findings=findings,
+    )
+    return Analysis(
+        diffractogram=result.diffractogram,
+        method=method,
+        wavelength=conditions.instrument.wavelength,
+        status=result.status.value,
+        phases=phases,
+        mass_ratio=ratio,
+        budget=budget,
+        elements=elements,
+        claims=claims,
+        agreement=agreement,
+        findings=tuple(findings),
+        references_sha256=library_sha256(),
+        software=software_versions(),
+        fit=result,
+    )
+
+
+def _chemistry(sample: Sample, elements: dict[str, tuple[float, float]]) -> list[Finding]:
+    from xrdz.sample_sheet import nickel_balance
+
+    alloy = elements.get("Ni", (0.0, 0.0))[0] + elements.get("Sn", (0.0, 0.0))[0]
+    if alloy <= 0.0 or "Ni" not in elements:
+        return []
+    value, su = elements["Ni"]
+    found = nickel_balance(sample, value / alloy, su / alloy)
+    return [] if found is None else [found]
+
+
+def weak_phases(result: FitResult, estimate: MassEstimate) -> dict[int, WeakPhase]:
+    """Return the profile-likelihood treatment of every phase near or below its detection limit."""
+    if len(estimate.ids) == 1:
+        return {}
+    return {
+        number: profile_weak_phase(result, estimate, number)
+        for number in range(len(estimate.ids))
+        if significance(result, estimate, number) < PROFILE_BELOW
+    }
+
+
+def _phases(result: FitResult, estimate: MassEstimate, weak: dict[int, WeakPhase]) -> dict[str, PhaseAnalysis]:
+    limits = detection_limits(result, estimate)
+    phases = {}
+    for number, phase in enumerate(result.pattern.phases):
+        quantity = fraction_quantity(estimate, number)
+        for other, profile in weak.items():
+            low = profile.masses_low[number] / profile.masses_low.sum()
+            high = profile.masses_high[number] / profile.masses_high.sum()
+            if other == number or len(estimate.ids) == 2:
+                interval = (float(min(low, high)), float(max(low, high)))
+                quantity = replace(quantity, interval95=interval)
+        cell = {
+            name: (result.value(f"{phase.id}.{name}"), result.su(f"{phase.id}.{name}"))
+            for name in free_cell_names(phase.reference.crystal_system)
+        }
+        ln_r, ln_r_su = result.value(f"{phase.id}.ln_texture"), result.su(f"{phase.id}.ln_texture")
+        r = float(np.exp(ln_r))
+        detected = number not in weak or weak[number].detected
+        volume = phase.mass_per_scale(result.values) * phase.normalisation / phase.reference.mass_per_cell
+        phases[phase.id] = PhaseAnalysis(
+            id=phase.id,
+            formula=phase.reference.formula,
+            detected=detected,
+            mass_fraction=quantity,
+            detection_limit=float(limits[number]),
+            cell=cell,
+            density=DALTON_PER_CUBIC_ANGSTROM * phase.reference.mass_per_cell / volume,
+            size_nm=size_nm(result, phase) if detected else None,
+            strain=strain(result, phase) if detected else None,
+            texture_axis=phase.texture_axis,
+            texture_r=(r, r * ln_r_su),
+            displacement={
+                group: (result.value(f"{phase.id}.B.{group}"), result.su(f"{phase.id}.B.{group}"))
+                for group in phase.reference.groups
+            },
+            r_bragg=r_bragg(result, number),
+        )
+    return phases
+
+
+def _ratio(
+    method: Method, estimate: MassEstimate, weak: dict[int, WeakPhase]
+) -> tuple[MassRatio | None, dict[str, float]]:
+    """Return the mass ratio and its budget in ln Z."""
+    if method.ratio is None or not set(method.ratio) <= set(estimate.ids):
+        return None, {}
+    numerator, denominator = (estimate.ids.index(name) for name in method.ratio)
+    masses = estimate.masses
+    if masses[numerator] > 0 and masses[denominator] > 0:
+        quantity, variances = ratio_quantity(estimate, numerator, denominator)
+        budget = {name: float(np.sqrt(value)) for name, value in variances.items()}
+    else:
+        value = 0.0 if masses[denominator] > 0 else float("inf")
+        quantity, budget = Quantity(value, float("nan"), float("nan"), (0.0, float("inf"))), {}
+    low, high = quantity.interval95
+    limit = None
+    for number, is_numerator in ((numerator, True), (denominator, False)):
+        if number not in weak:
+            continue
+        profile = weak[number]
+        at_low, at_high = (
+            float(ends[numerator] / ends[denominator]) if ends[denominator] > 0 else float("inf")
+            for ends in (profile.masses_low, profile.masses_high)
+        )
+        low, high = (at_low, at_high) if is_numerator else (at_high, at_low)
+        if not profile.detected:
+            limit = "upper" if is_numerator else "lower"
+    return MassRatio(*method.ratio, quantity.value, quantity.su_stat, quantity.su, (low, high), limit), budget
+
+
+def _failed(
+    diffractogram: Diffractogram, method: Method, conditions: Conditions, why: str, read_s: float, fit_s: float
+) -> Analysis:
+    finding = severe(Code.NOT_CONVERGED, f"the fit could not be carried out: {why}", suggestion="see `xrdz read`")
+    return Analysis(
+        diffractogram=diffractogram,
+        method=method,
+        wavelength=conditions.instrument.wavelength,
+        status="failed",
+        phases={},
+        mass_ratio=None,
+        budget={},
+        elements={},
+        claims=check_claims(mass_ratio=None, both_detected=None, decision=method.decision, findings=[finding]),
+        agreement=None,
+        findings=(*diffractogram.findings, *conditions.findings, finding),
+        references_sha256=library_sha256(),
+        software=software_versions(),
+        timing={"read_s": read_s, "fit_s": fit_s, "total_s": read_s + fit_s},
+    )
+
+
+@lru_cache(maxsize=1)
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = [("xrdz", __version__), ("python", platform.python_version())]
+    for package in ("numpy", "numba"):
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            found.append((package, "unknown"))
+    return tuple(found)
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions a result rests on."""
+    return dict(_versions())
+
+
