@@ -12,10 +12,21 @@ from pathlib import Path
 
 from xrdz.diffractogram import Diffractogram, Source
 from xrdz.errors import InputError
+from xrdz.readers.brml import read_brml, sniff_brml
+from xrdz.readers.bruker_raw import read_bruker_raw, sniff_bruker_raw
 from xrdz.readers.content import Content, content_of_bytes, content_of_file
 from xrdz.readers.gate import diffractogram_from_recorded
+from xrdz.readers.gsas import read_gsas, sniff_gsas
+from xrdz.readers.nexus import read_nexus, sniff_nexus
+from xrdz.readers.pdcif import read_pdcif, sniff_pdcif
+from xrdz.readers.philips import read_rd, read_udf, sniff_rd, sniff_udf
 from xrdz.readers.recorded import Axis, RecordedScan
+from xrdz.readers.rigaku import read_asc, read_ras, read_rasx, sniff_asc, sniff_ras, sniff_rasx
+from xrdz.readers.several import chosen_index, chosen_note, summed
+from xrdz.readers.stepped_text import read_cpi, read_xdd, sniff_cpi, sniff_xdd
+from xrdz.readers.stoe import read_stoe, sniff_stoe
 from xrdz.readers.text import read_text, sniff_text
+from xrdz.readers.uxd import read_uxd, sniff_uxd
 from xrdz.readers.xrdml import read_xrdml, sniff_xrdml
 from xrdz.wavelength import Wavelength
 
@@ -43,6 +54,20 @@ class Format:
 
 FORMATS: tuple[Format, ...] = (
     Format("PANalytical XRDML", (".xrdml",), sniff_xrdml, read_xrdml),
+    Format("Bruker RAW", (".raw",), sniff_bruker_raw, read_bruker_raw),
+    Format("Stoe RAW", (".raw",), sniff_stoe, read_stoe),
+    Format("Bruker BRML", (".brml",), sniff_brml, read_brml),
+    Format("Rigaku RASX", (".rasx",), sniff_rasx, read_rasx),
+    Format("NeXus", (".nxs", ".h5", ".hdf5", ".nx"), sniff_nexus, read_nexus),
+    Format("Philips RD", (".rd", ".sd"), sniff_rd, read_rd),
+    Format("Philips UDF", (".udf",), sniff_udf, read_udf),
+    Format("Bruker UXD", (".uxd",), sniff_uxd, read_uxd),
+    Format("Rigaku RAS", (".ras",), sniff_ras, read_ras),
+    Format("Rigaku ASC", (".asc",), sniff_asc, read_asc),
+    Format("Sietronics CPI", (".cpi",), sniff_cpi, read_cpi),
+    Format("GSAS", (".gsa", ".gda", ".gsas", ".raw", ".fxye", ".xra"), sniff_gsas, read_gsas),
+    Format("powder CIF", (".cif",), sniff_pdcif, read_pdcif),
+    Format("XFIT XDD", (".xdd",), sniff_xdd, read_xdd),
     Format("text columns", (".xy", ".xye", ".dat", ".txt", ".csv", ".prn", ".asc"), sniff_text, read_text),
 )
 """All formats, the most particular first; plain text, which any text is, last."""
@@ -108,8 +133,6 @@ def read_content(
     wavelength: Wavelength | None = None,
 ) -> Diffractogram:
     """Read one diffractogram from bytes already taken in; see `read`."""
-    from xrdz.readers.several import chosen_index, chosen_note, summed
-
     chosen, scans = recorded_scans(content)
     if scan == "sum" and len(scans) > 1:
         parts = [_gated(content, chosen, item, number, axis, wavelength) for number, item in enumerate(scans, 1)]

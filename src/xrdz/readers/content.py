@@ -1,4 +1,4 @@
-"""The bytes of one file, taken in safely: size caps, gzip, text encodings, XML without entities, archives without paths.
+"""The bytes of one file, taken in safely: size caps, gzip, encodings, XML without entities, archives without paths.
 
 Every reader takes a `Content` and nothing else, so no reader opens a second file, and nothing is written or fetched.
 """
@@ -119,7 +119,7 @@ def _gunzipped(raw: bytes, place: str) -> bytes:
         parts.append(part)
         if total > limit:
             raise InputError(
-                f"{place}: expands from {len(raw)} to more than {limit} bytes, which no scan does; decompress it yourself"
+                f"{place}: expands from {len(raw)} to more than {limit} bytes, as no scan does; decompress it yourself"
             )
         if not stream.eof:
             raise InputError(f"{place}: the gzip stream is cut after {total} bytes of content; copy the file again")

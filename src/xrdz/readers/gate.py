@@ -1,7 +1,7 @@
 """The sanity gate behind every reader: what leaves it is a `Diffractogram` that keeps the invariant, or an error.
 
-In this order: is it a powder scan, are there points, are they finite and not negative, is the axis 2theta, are positions
-sorted and single, is the step sane, is there any intensity, what is the variance (`statistics.py`), are there spikes.
+In this order: is it a powder scan, are there points, are they finite and not negative, is the axis 2theta, are
+positions sorted and single, is there any intensity, what is the variance (`statistics.py`), are there spikes.
 Whatever is changed leaves a finding; nothing is repaired in silence.
 """
 
@@ -196,7 +196,7 @@ def _in_two_theta(
             )
         note = info(
             Code.READER_NOTE,
-            f"positions {low:g} to {high:g} are {stated}; converted to 2theta {angle.min():.4f} to {angle.max():.4f} deg",
+            f"positions {low:g} to {high:g} are {stated}; converted to 2theta {angle.min():.4f} to {angle.max():.4f}",
             place,
         )
         _refuse_impossible(angle, place, remedy)
@@ -223,7 +223,7 @@ def _refuse_impossible(position: FloatArray, place: str, remedy: str) -> None:
     low, high = float(position.min()), float(position.max())
     if low <= 0 or high > 180:
         raise InputError(
-            f"{place}: positions run from {low:g} to {high:g}, which cannot be 2theta (above 0, up to 180 deg); {remedy}"
+            f"{place}: positions from {low:g} to {high:g} cannot be 2theta, which is above 0 and up to 180 deg; {remedy}"
         )
 
 
@@ -316,7 +316,7 @@ def _refuse_unusable(recorded: RecordedScan, place: str) -> None:
     span = float(recorded.position[-1] - recorded.position[0])
     if span < 1.0:
         raise InputError(
-            f"{place}: the scan covers {span:.3g} deg from {recorded.position[0]:g}; expected a powder scan of 1 deg or more"
+            f"{place}: the scan covers {span:.3g} deg from {recorded.position[0]:g}; expected 1 deg or more of a powder"
         )
 
 
@@ -357,37 +357,17 @@ def spike_mask(
     lines, but at least `NARROWEST_FWHM`.
     """
     intensity = statistics.intensity
-    variance = statistics.su**2 if statistics.su is not None else statistics.gain * np.maximum(intensity, 0.0)
-    unit = statistics.gain if statistics.su is None else np.maximum(variance, 1e-300) / np.maximum(intensity, 1e-300)
     n = intensity.size
-    unit = np.broadcast_to(np.asarray(unit, dtype=np.float64), (n,))
-    line_width = max(NARROWEST_FWHM, 0.5 * _typical_width(two_theta, intensity, variance))
-    step = np.gradient(two_theta)
+    positive = np.maximum(intensity, 0.0)
+    if statistics.su is None:
+        unit = np.broadcast_to(np.asarray(statistics.gain, dtype=np.float64), (n,))
+    else:
+        unit = statistics.su**2 / np.maximum(positive, 1e-9 * max(float(positive.max()), 1e-300))
+    line_width = max(NARROWEST_FWHM, 0.5 * _typical_width(two_theta, intensity, unit * positive))
     spiked = np.zeros(n, dtype=bool)
-    # Only points that tower over both points two or more steps away can be part of a spike: a cheap first sieve.
-    candidates = _towering(intensity, unit)
-    for start in candidates:
-        for length in (1, 2, 3):
-            stop = start + length
-            if start < 3 or stop > n - 3 or spiked[start - 1]:
-                continue
-            group = slice(start, stop)
-            outside = np.concatenate([intensity[max(0, start - 5) : start - 1], intensity[stop + 1 : stop + 5]])
-            level = float(np.mean(outside))
-            noise = float(np.sqrt(max(unit[start] * max(level, unit[start]), 1e-300)))
-            lowest, highest = float(intensity[group].min()), float(intensity[group].max())
-            neighbour = max(float(intensity[start - 1]), float(intensity[stop]))
-            scale = float(unit[start])
-            significance = 2 * (np.sqrt(lowest / scale + 0.375) - np.sqrt(max(level, 0.0) / scale + 0.375))
-            if significance < SPIKE_SIGNIFICANCE or lowest - level < 0.3 * (highest - level):
-                continue
-            if float(outside.max()) - level > 0.1 * (highest - level) + 4 * noise:
-                continue
-            distance = 0.5 * (length + 1) * float(step[start])
-            share = float(np.exp(-4 * np.log(2.0) * (distance / line_width) ** 2))
-            if neighbour - level + 3 * noise < 0.5 * share * (highest - level):
-                spiked[group] = True
-                break
+    for length in (1, 2, 3):
+        for start in _spikes_of(length, two_theta, positive, unit, line_width):
+            spiked[start : start + length] = True
     if not spiked.any():
         return None, []
     at = two_theta[spiked]
@@ -401,16 +381,43 @@ def spike_mask(
     return ~spiked, [finding]
 
 
-def _towering(intensity: FloatArray, unit: FloatArray) -> NDArray[np.intp]:
-    """Return the indices of points clearly above the previous point and above one of the three that follow."""
-    n = intensity.size
-    if n < 8:
+def _spikes_of(
+    length: int, two_theta: FloatArray, intensity: FloatArray, unit: FloatArray, line_width: float
+) -> NDArray[np.intp]:
+    """Return the first indices of spikes of `length` points; see `spike_mask`."""
+    margin = 5
+    n_starts = intensity.size - length - 2 * margin + 1
+    if n_starts < 1:
         return np.zeros(0, dtype=np.intp)
-    root = 2 * np.sqrt(np.maximum(intensity, 0.0) / unit + 0.375)
-    here = root[1 : n - 3]
-    after = np.minimum(np.minimum(root[2 : n - 2], root[3 : n - 1]), root[4:n])
-    high = (here - root[: n - 4] > 0.5 * SPIKE_SIGNIFICANCE) & (here - after > 0.5 * SPIKE_SIGNIFICANCE)
-    return np.flatnonzero(high) + 1
+
+    def shifted(offset: int) -> FloatArray:
+        return intensity[margin + offset : margin + offset + n_starts]
+
+    around = [shifted(offset) for offset in (-5, -4, -3, -2, length + 1, length + 2, length + 3, length + 4)]
+    level = sum(around[1:], around[0]) / len(around)
+    highest_around = around[0]
+    for other in around[1:]:
+        highest_around = np.maximum(highest_around, other)
+    lowest, highest = shifted(0), shifted(0)
+    for offset in range(1, length):
+        lowest, highest = np.minimum(lowest, shifted(offset)), np.maximum(highest, shifted(offset))
+    neighbour = np.maximum(shifted(-1), shifted(length))
+    scale = unit[margin : margin + n_starts]
+    noise = np.sqrt(scale * np.maximum(level, scale))
+    # The Anscombe transform makes Poisson counts normal with unit variance, also few of them.
+    significance = 2 * (np.sqrt(lowest / scale + 0.375) - np.sqrt(level / scale + 0.375))
+    height = highest - level
+    distance = 0.5 * (
+        two_theta[margin + length : margin + length + n_starts] - two_theta[margin - 1 : margin - 1 + n_starts]
+    )
+    share = np.exp(-4 * np.log(2.0) * (distance / line_width) ** 2)
+    found = (
+        (significance > SPIKE_SIGNIFICANCE)
+        & (lowest - level >= 0.3 * height)
+        & (highest_around - level <= 0.1 * height + 4 * noise)
+        & (neighbour - level + 3 * noise < 0.5 * share * height)
+    )
+    return np.flatnonzero(found) + margin
 
 
 def _typical_width(two_theta: FloatArray, intensity: FloatArray, variance: FloatArray) -> float:

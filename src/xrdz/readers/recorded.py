@@ -73,6 +73,11 @@ METADATA_KEYS = frozenset(
     }
 )
 
+NUMBER_KEYS = frozenset(
+    key for key in METADATA_KEYS if key.endswith(("_kv", "_ma", "_s", "_mm", "_deg", "_angstrom", "_k"))
+)
+"""Keys whose values are numbers; all others are text."""
+
 
 @dataclass(frozen=True)
 class RecordedScan:

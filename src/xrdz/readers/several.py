@@ -7,6 +7,7 @@ N counts in the time t, shown as N t1/t, has variance t1/t times its expectation
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def chosen_index(scans: list[RecordedScan], scan: str | int | None, place: str) 
     text = str(scan).strip()
     if not text.isdecimal() or not (1 <= int(text) <= len(scans)):
         raise InputError(
-            f"{place}: --scan {text!r}; the file holds {len(scans)}: {listing(scans)}; give 1 to {len(scans)}, sum or all"
+            f"{place}: --scan {text!r}; the file holds {len(scans)}: {listing(scans)}; give a number, sum or all"
         )
     return int(text) - 1
 
@@ -135,4 +136,4 @@ def _exposures(scans: list[Diffractogram], place: str) -> tuple[list[float], lis
 def _covers_once(scans: list[Diffractogram]) -> bool:
     """Return whether the ranges follow each other without overlap."""
     ranges = sorted((float(item.two_theta[0]), float(item.two_theta[-1])) for item in scans)
-    return all(before[1] <= after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    return all(before[1] <= after[0] for before, after in pairwise(ranges))

@@ -53,7 +53,6 @@ class MeasuredGain:
 
     gain: float
     independence: float
-    offset: float
 
 
 def measured_gain(intensity: FloatArray) -> MeasuredGain:
@@ -67,7 +66,6 @@ def measured_gain(intensity: FloatArray) -> MeasuredGain:
     -------
     gain : variance over expected intensity (robust, a few percent for 1000 points)
     independence : third- over second-difference variance; about 1 for independent points, below 0.5 for smoothed ones
-    offset : variance at zero intensity, as a subtracted background leaves it; 0 when it is not significant
     """
     third = intensity[3:] - 3 * intensity[2:-1] + 3 * intensity[1:-2] - intensity[:-3]
     second = intensity[2:-1] - 2 * intensity[1:-2] + intensity[:-3]
@@ -80,15 +78,21 @@ def measured_gain(intensity: FloatArray) -> MeasuredGain:
     if np.count_nonzero(positive) < 20:
         positive = level > 0.0
     if not positive.any():
-        return MeasuredGain(0.0, 1.0, 0.0)
+        return MeasuredGain(0.0, 1.0)
     gain = float(np.median(third_variance[positive] / level[positive])) / CHI2_MEDIAN
     second_median = float(np.median(second_variance[positive] / level[positive])) / CHI2_MEDIAN
     independence = gain / second_median if second_median > 0 else 1.0
-    return MeasuredGain(gain, independence, _variance_offset(third_variance, level))
+    return MeasuredGain(gain, independence)
 
 
-def _variance_offset(third_variance: FloatArray, level: FloatArray) -> float:
-    """Return the variance at zero level from a line through the medians of ten bins of equal occupation."""
+def variance_offset(intensity: FloatArray) -> float:
+    """Return the variance at zero intensity, as a subtracted background leaves it; 0 when it is not significant.
+
+    A line through the medians of ten bins of equal occupation, variance (of third differences) against level.
+    """
+    third = intensity[3:] - 3 * intensity[2:-1] + 3 * intensity[1:-2] - intensity[:-3]
+    level = 0.25 * (intensity[3:] + intensity[2:-1] + intensity[1:-2] + intensity[:-3])
+    third_variance = third**2 / 20.0
     order = np.argsort(level)
     bins = np.array_split(order, 10)
     levels = np.array([np.median(level[chosen]) for chosen in bins])
@@ -131,9 +135,8 @@ def lattice_spacing(intensity: FloatArray) -> float:
 def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
     """Return intensities and variance law of a recorded scan; `recorded.intensity` is finite and has 50 points or more.
 
-    Order of evidence: attenuated or plain whole numbers are counts; a rate with its time is counts; a column of
-    uncertainties that agrees with the scatter is used; otherwise the gain is measured. Everything but plain counts and a
-    sound uncertainty column leaves a finding.
+    Order of evidence: a column of uncertainties that agrees with the scatter; a rate with its time; whole numbers, which
+    are counts; else the gain is measured. Everything but plain counts and a sound uncertainty column leaves a finding.
     """
     intensity, findings = recorded.intensity, []
     su, su_findings = _usable_su(recorded, place)
@@ -148,7 +151,7 @@ def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
     time = recorded.step_time_s
     if su is not None:
         return _with_su(recorded, su, attenuation, findings, place)
-    if unit == "rate" and time is not None:
+    if unit == "rate" and time is not None and 0.4 < measured_gain(seen * time).gain < 2.5:
         counts = seen * time
         gain: float | FloatArray = 1.0 if attenuation is None else attenuation
         value = f"{time:g} s" if isinstance(time, float) else "the time of each step"
@@ -160,13 +163,13 @@ def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
     if whole and unit != "rate":
         return _whole_numbers(seen, attenuation, findings, place)
     if unit == "counts":
-        # Detectors that correct for dead time or flat field give fractions of counts; the statistics stay those of counts.
+        # Detectors that correct for dead time or flat field give fractions; the statistics stay those of counts.
         corrected = measured_gain(seen)
         if 0.5 <= corrected.gain <= 2.0:
             findings.append(
                 info(
                     Code.NOT_COUNTS,
-                    "the file says counts but holds fractions; their scatter is that of counts, so they are used as such",
+                    "the file says counts but holds fractions; they scatter as counts do and are used as such",
                     place,
                 )
             )
@@ -229,8 +232,8 @@ def _with_su(
         findings.append(
             warning(
                 Code.SIGMA_COLUMN_IGNORED,
-                f"the uncertainties are sqrt({typical:.3g} y), but neighbouring points scatter as sqrt({measured.gain:.3g} y);"
-                " the scatter is used instead",
+                f"the uncertainties are sqrt({typical:.3g} y), but neighbouring points scatter as"
+                f" sqrt({measured.gain:.3g} y); the scatter is used instead",
                 place,
                 "export the scan with its counts",
             )
@@ -244,7 +247,7 @@ def _with_su(
         findings.append(
             warning(
                 Code.NOT_COUNTS,
-                f"the file's uncertainties and the scatter of neighbouring points differ: variance ratio {agreement:.2g}",
+                f"the stated uncertainties and the scatter of neighbouring points differ: variance ratio {agreement:.2g}",
                 place,
                 "check how the uncertainties were made",
             )
@@ -278,8 +281,8 @@ def _whole_numbers(seen: FloatArray, attenuation: FloatArray | None, findings: l
         findings.append(
             warning(
                 Code.NOT_COUNTS,
-                f"whole numbers, but neighbouring points scatter only {np.sqrt(max(measured.gain, 0.0)):.2g} times as much"
-                " as counts do: rates, summed channels or smoothed data; counting statistics of the numbers are used",
+                f"whole numbers, but neighbouring points scatter only {np.sqrt(max(measured.gain, 0.0)):.2g} times as"
+                " much as counts do: rates or smoothed data; counting statistics of the numbers are used",
                 place,
                 "export the scan with its counts",
             )
@@ -312,13 +315,14 @@ def _scaled(
             )
         )
         return _attenuated(seen, attenuation, gain, "unknown", findings)
-    if measured.offset > 0.0:
-        su = np.sqrt(measured.offset + measured.gain * np.maximum(seen, 0.0))
+    offset = variance_offset(seen)
+    if offset > 0.0:
+        su = np.sqrt(offset + measured.gain * np.maximum(seen, 0.0))
         findings.append(
             warning(
                 Code.NOT_COUNTS,
                 "the intensities are not counts and scatter at zero intensity, as after subtracting a background;"
-                f" variance {measured.offset:.3g} + {measured.gain:.3g} y from neighbouring points",
+                f" variance {offset:.3g} + {measured.gain:.3g} y from neighbouring points",
                 place,
                 "export the scan as it was measured, with its counts",
             )

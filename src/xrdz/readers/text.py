@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
 from xrdz.findings import Code, Finding, info, warning
+from xrdz.readers.binary import checked_grid
 from xrdz.readers.content import Content, decoded_text, head_text
 from xrdz.readers.recorded import Axis, RecordedScan, Unit
 from xrdz.readers.vocabulary import (
@@ -32,6 +33,7 @@ from xrdz.wavelength import Wavelength
 
 COMMENT_STARTS = ("#", "!", ";", "'", "//", "%", "*", "/*", "&", '"', "[", "_")
 PLAIN_CHARACTERS = b"0123456789+-.eE \t\n"
+CONTROL_CHARACTERS = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r")
 MIN_SECOND_SCAN = 50
 """Rows that a second run of positions must have to count as a scan rather than as damage."""
 
@@ -58,8 +60,8 @@ def sniff_text(head: bytes, name: str) -> bool:
     nul = sample.count(0)
     if nul and not (0.4 * len(sample) < nul <= 0.55 * len(sample)):
         return False
-    control = sum(byte < 9 or 13 < byte < 32 for byte in sample) - nul
-    return control <= 0.01 * len(sample) and any(character.isdigit() for character in head_text(head))
+    control = len(sample) - len(sample.translate(None, CONTROL_CHARACTERS)) - nul
+    return control <= 0.01 * len(sample) and re.search(r"\d", head_text(head)) is not None
 
 
 @dataclass(frozen=True)
@@ -88,18 +90,20 @@ def read_text(content: Content) -> list[RecordedScan]:
     InputError
         If a row is damaged, the number format is ambiguous, or the columns cannot be told apart.
     """
-    text = decoded_text(content.data, content.place)
+    return read_text_lines(decoded_text(content.data, content.place), content.place)
+
+
+def read_text_lines(text: str, place: str, header: tuple[str, ...] = ()) -> list[RecordedScan]:
+    """Read every scan of decoded text; `header` holds lines that stood elsewhere. See `read_text`."""
     lines = text.split("\n")
-    counted = _intensities_after_range(lines, content.place)
+    counted = _intensities_after_range(lines, place, header)
     if counted is not None:
         return [counted]
-    tables = _tables(lines, text, content.place)
     scans: list[RecordedScan] = []
-    shared_header: tuple[str, ...] = ()
-    for table in tables:
-        shared_header += table.header
-        for part in _runs(table, content.place):
-            scans.append(_recorded(part, shared_header, content))
+    for table in _tables(lines, text, place):
+        header += table.header
+        for part in _runs(table):
+            scans.append(_recorded(part, header, place))
     if len(scans) > 1:
         scans = [replace(scan, announced_points=None) for scan in scans]
     return scans
@@ -137,15 +141,23 @@ def _first_row(lines: list[str]) -> int | None:
 
 def _plain_rows(lines: list[str], start: int) -> FloatArray | None:
     """Return the numbers below `start` when every line is a row of plain numbers, else None: the fast path."""
-    block = lines[start:]
-    if "\n".join(block).encode("utf-8", errors="replace").translate(None, PLAIN_CHARACTERS):
+    text = "\n".join(lines[start:])
+    if not text.isascii():
         return None
-    rows = [tokens for tokens in map(str.split, block) if tokens]
-    width = len(rows[0])
-    if any(len(tokens) != width for tokens in rows) or _last_row_is_cut(block):
+    block = text.encode("ascii")
+    if block.translate(None, PLAIN_CHARACTERS) or _last_row_is_cut(lines[start:]):
+        return None
+    characters = np.frombuffer(b"\n" + block + b"\n", dtype=np.uint8)
+    blank = characters <= 32
+    tokens_before = np.cumsum(blank[:-1] & ~blank[1:])
+    line_ends = np.flatnonzero(characters == 10)
+    per_line = np.diff(np.concatenate([[0], tokens_before[line_ends[1:] - 1]]))
+    per_line = per_line[per_line > 0]
+    width = int(per_line[0])
+    if not bool(np.all(per_line == width)):
         return None
     try:
-        flat = np.array(list(map(float, chain.from_iterable(rows))), dtype=np.float64)
+        flat = np.fromiter(map(float, block.split()), dtype=np.float64, count=width * per_line.size)
     except ValueError:
         return None
     return flat.reshape(-1, width)
@@ -155,8 +167,8 @@ def _last_row_is_cut(block: list[str]) -> bool:
     """Return whether a file of fixed-width rows ends without a line end inside its last row."""
     if not block or not block[-1].strip() or len(block) < 20:
         return False
-    lengths = {len(line) for line in block[:-1] if line}
-    return len(lengths) == 1 and len(block[-1]) < lengths.pop()
+    usual = len(block[0])
+    return len(block[-1]) < usual and all(len(line) == usual for line in block[:-1] if line)
 
 
 def _split(stripped: str) -> list[str]:
@@ -247,14 +259,14 @@ def _tolerant_tables(lines: list[str], start: int, text: str, place: str) -> lis
 
 def _refuse_damage_between(tables: list[Table], place: str) -> None:
     """Refuse a line of text amid rows that simply go on: that is a damaged row, not the header of a second scan."""
-    for before, after in zip(tables, tables[1:], strict=False):
+    for before, after in pairwise(tables):
         if before.values.shape[1] != after.values.shape[1] or before.values.shape[0] < 2:
             continue
         step = before.values[-1, 0] - before.values[-2, 0]
         advance = after.values[0, 0] - before.values[-1, 0]
         if len(after.header) == 1 and step > 0 and 0 < advance < 3.5 * step:
             raise InputError(
-                f"{place} line {after.first_line - 1}: {after.header[0][:40]!r} stands between two rows and is not a row;"
+                f"{place} line {after.first_line - 1}: {after.header[0][:40]!r} stands between two rows and is no row;"
                 " correct it or export the scan again"
             )
 
@@ -334,7 +346,7 @@ def _require_all(tokens: list[str], pattern: re.Pattern[str], place: str, rows: 
         raise InputError(f"{place} line {rows[0].line}: {wrong!r} is not a number; export with decimal points")
 
 
-def _runs(table: Table, place: str) -> list[Table]:
+def _runs(table: Table) -> list[Table]:
     """Return the table split where positions start again, and pairs of columns joined into one run."""
     values = table.values
     if values.shape[1] >= 4 and values.shape[1] % 2 == 0 and _is_pairs(values):
@@ -354,7 +366,6 @@ def _runs(table: Table, place: str) -> list[Table]:
     if min(part.shape[0] for part in parts) < MIN_SECOND_SCAN:
         return [table]
     lines = [table.first_line, *(table.first_line + int(index) for index in restarts)]
-    del place
     return [replace(table, values=part, first_line=line) for part, line in zip(parts, lines, strict=True)]
 
 
@@ -374,7 +385,7 @@ def _has_index(values: FloatArray) -> bool:
         return False
     steps = np.diff(position)
     even = bool(np.all(steps > 0)) and float(np.ptp(steps)) < 0.5 * float(np.median(steps))
-    return even and 0 < position[0] and position[-1] <= 180 and float(np.median(steps)) < 1.0
+    return bool(even and position[0] > 0 and position[-1] <= 180 and np.median(steps) < 1.0)
 
 
 @dataclass(frozen=True)
@@ -483,14 +494,14 @@ def _unit_in(text: str) -> Unit:
     return "counts" if _COUNTS_WORD.search(text) else "unknown"
 
 
-def _recorded(table: Table, header: tuple[str, ...], content: Content) -> RecordedScan:
-    place = content.place
+def _recorded(table: Table, header: tuple[str, ...], place: str) -> RecordedScan:
     columns, findings = _columns(table.values, header, place, table.first_line)
     pairs = header_pairs(header)
     metadata, wavelength, wavelength_findings = header_facts(header, pairs, place)
     values = table.values
-    position, intensity = values[:, columns.position].copy(), values[:, columns.intensity].copy()
-    su = None if columns.su is None else values[:, columns.su].copy()
+    position: FloatArray = values[:, columns.position].copy()
+    intensity: FloatArray = values[:, columns.intensity].copy()
+    su: FloatArray | None = None if columns.su is None else values[:, columns.su].copy()
     if su is not None and not _is_su_like(intensity, su):
         findings.append(
             info(Code.READER_NOTE, "the third column is not an uncertainty of the second and was not used", place)
@@ -591,7 +602,7 @@ def _announced(pairs: dict[str, str]) -> int | None:
     return None
 
 
-def _intensities_after_range(lines: list[str], place: str) -> RecordedScan | None:
+def _intensities_after_range(lines: list[str], place: str, outside: tuple[str, ...]) -> RecordedScan | None:
     """Return the scan of a file that states start, step and stop (or start, stop, step) and then intensities alone."""
     first = next((index for index in range(min(len(lines), 40)) if _range_in(lines[index]) is not None), None)
     if first is None:
@@ -621,7 +632,7 @@ def _intensities_after_range(lines: list[str], place: str) -> RecordedScan | Non
                 f" the file holds {n_found}; correct the first line"
             )
         values = values[:expected]
-    header = tuple(line for line in lines[:first] if line.strip())
+    header = (*outside, *(line for line in lines[:first] if line.strip()))
     trailing = " ".join(lines[first].split()[3:])
     header_lines = (*header, trailing) if trailing else header
     metadata, wavelength, findings = header_facts(header_lines, header_pairs(header_lines), place)
@@ -631,7 +642,7 @@ def _intensities_after_range(lines: list[str], place: str) -> RecordedScan | Non
         f"line {first + 1}",
     )
     return RecordedScan(
-        position=start + step * np.arange(values.size),
+        position=checked_grid(start, step, values.size, place),
         intensity=values,
         step_time_s=metadata.get("step_time_s"),
         unit=_unit_in("\n".join(header_lines)),

@@ -13,6 +13,7 @@ from typing import Any
 
 from xrdz.errors import InputError
 from xrdz.findings import Code, Finding, info
+from xrdz.readers.recorded import METADATA_KEYS, NUMBER_KEYS
 from xrdz.wavelength import EMISSION_LINES, Wavelength, wavelength_from_name
 
 ANODES = {24: "Cr", 26: "Fe", 27: "Co", 29: "Cu", 42: "Mo", 47: "Ag"}
@@ -97,7 +98,6 @@ HEADER_WORDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "tension": ("tube_voltage_kv", positive_in),
     "tubetension": ("tube_voltage_kv", positive_in),
     "generatorvoltage": ("tube_voltage_kv", positive_in),
-    "measconxgvoltage": ("tube_voltage_kv", positive_in),
     "meascondxgvoltage": ("tube_voltage_kv", positive_in),
     "ma": ("tube_current_ma", positive_in),
     "current": ("tube_current_ma", positive_in),
@@ -126,6 +126,8 @@ HEADER_WORDS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "soller": ("soller_deg", positive_in),
     "sollerdeg": ("soller_deg", positive_in),
     "divergenceslit": ("divergence_slit_deg", positive_in),
+    "fixeddivslit": ("divergence_slit_deg", positive_in),
+    "fixeddetslit": ("receiving_slit_mm", positive_in),
     "divergenceslitsize": ("divergence_slit_deg", positive_in),
     "receivingslit": ("receiving_slit_mm", positive_in),
     "receivingslitmm": ("receiving_slit_mm", positive_in),
@@ -195,10 +197,17 @@ def metadata_of(pairs: Mapping[str, str]) -> dict[str, Any]:
     """Return metadata in the one vocabulary from header keys and values; the first word for a fact wins."""
     metadata: dict[str, Any] = {}
     for key, value in pairs.items():
-        entry = HEADER_WORDS.get(normalised(key))
-        if entry is None or entry[0] in metadata:
+        bare = key.strip()
+        if bare in METADATA_KEYS:
+            name: str = bare
+            convert: Callable[[str], Any] = positive_in if bare in NUMBER_KEYS else _text
+        else:
+            entry = HEADER_WORDS.get(normalised(key))
+            if entry is None:
+                continue
+            name, convert = entry
+        if name in metadata:
             continue
-        name, convert = entry
         converted = convert(value)
         if converted is not None:
             metadata[name] = converted
@@ -238,8 +247,8 @@ def wavelength_of(
 ) -> tuple[Wavelength | None, tuple[Finding, ...]]:
     """Return the emission lines from what a file states, angstrom.
 
-    A tube gives a doublet: a lone number that is the K-alpha1 or the mean K-alpha of a tube stands for both lines unless
-    the file says that K-alpha2 was removed (`alpha1_only`). Any other lone number is monochromatic radiation.
+    A tube gives a doublet: a lone number that is the K-alpha1 or the mean K-alpha of a tube stands for both lines
+    unless the file says that K-alpha2 was removed (`alpha1_only`). Any other lone number is monochromatic radiation.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """PANalytical XRDML 1.x and 2.x.
 
-`<intensities>` are already corrected for the beam attenuator, `<counts>` are not: true = counts * beamAttenuationFactors.
+`<intensities>` are already corrected for the beam attenuator, `<counts>` are not: true = counts x attenuation factors.
 Namespaces differ between versions, so elements are found by their local names.
 Source: XRDMeasurement schemas 1.0 to 2.3 (Malvern Panalytical).
 """
@@ -145,7 +145,7 @@ def _optics(
             *findings,
             warning(
                 Code.READER_NOTE,
-                f"the divergence slit {divergence.get('name', '')!r} is not fixed: the irradiated area changes with 2theta",
+                f"the divergence slit {divergence.get('name', '')!r} is not fixed: the irradiated area changes",
                 place,
                 "use a fixed slit, or expect intensities that are low at low angles",
             ),
@@ -169,7 +169,7 @@ def _names(elements: tuple[ElementTree.Element | None, ...]) -> str:
 
 
 def _removes_alpha2(monochromator: ElementTree.Element | None) -> bool:
-    """Return whether an incident-beam monochromator separates K-alpha1: a hybrid, a Johansson or a germanium crystal."""
+    """Return whether an incident-beam monochromator separates K-alpha1: a hybrid, Johansson or germanium crystal."""
     if monochromator is None:
         return False
     words = f"{monochromator.get('name', '')} {_text(monochromator, 'crystal')} {_type_of(monochromator)}".lower()
@@ -272,7 +272,7 @@ def _intensities(points: ElementTree.Element, place: str) -> tuple[FloatArray, U
     values = _numbers(element, place)
     stated = element.get("unit", "counts").lower()
     unit: Unit = "counts" if stated == "counts" else "rate" if stated in ("cps", "counts/s") else "unknown"
-    factors_element = _child(points, "beamAttenuationFactors")
+    factors_element = _first(_child(points, "beamAttenuationFactors"), _child(points, "commonBeamAttenuationFactor"))
     if factors_element is None:
         return values, unit, None, False
     factors = _numbers(factors_element, place)
