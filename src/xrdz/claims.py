@@ -79,14 +79,14 @@ class ClaimResult:
 
     @property
     def consumer_risk(self) -> float | None:
-        """Specific consumer's risk: that an item accepted here does not conform (JCGM 106:2012, 9.3.2)."""
+        """Specific consumer's risk: that an item accepted here does not conform (JCGM 106:2012, clause 3.3)."""
         if self.verdict is not Verdict.MET or self.joint_probability is None:
             return None
         return 1.0 - self.joint_probability
 
     @property
     def producer_risk(self) -> float | None:
-        """Specific producer's risk: that an item rejected here does conform (JCGM 106:2012, 9.3.3)."""
+        """Specific producer's risk: that an item rejected here does conform (JCGM 106:2012, clause 3.3)."""
         return self.joint_probability if self.verdict is Verdict.NOT_MET else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -236,9 +236,11 @@ def _judge_claim(claim: Claim, checks: Mapping[str, FeatureCheck], parents: Sequ
     joint = joint_probability(checks[name] for name in sorted(_features_with_parents(claim)))
     if joint is not None and shown.probability is not None and abs(joint - shown.probability) > 5e-4:
         reasons.append(f"probability with its parents {joint:.3f}")
-    provisional = list(dict.fromkeys(check.provisional for check in own if check.provisional))
+    provisional = [check.provisional for check in own if check.provisional]
     if not provisional and any(parent.provisional for parent in parents):
         provisional = ["provisional as its parent is"]
+    if verdict is Verdict.NOT_ASSESSED:
+        provisional = []
     return ClaimResult(
         claim=claim.number,
         verdict=verdict,
@@ -246,7 +248,7 @@ def _judge_claim(claim: Claim, checks: Mapping[str, FeatureCheck], parents: Sequ
         value=shown.value,
         limits=FEATURES[shown.feature].limits,
         rule=shown.rule,
-        why="; ".join([*reasons, *provisional]),
+        why="; ".join(dict.fromkeys([*reasons, *provisional])),
         joint_probability=joint,
         provisional=bool(provisional),
     )

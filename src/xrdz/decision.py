@@ -214,7 +214,7 @@ TRANSFORMS: dict[str, tuple[Callable[[float], float], Callable[[float], float], 
     ),
     "reciprocal": (
         lambda x: -1.0 / x if math.isfinite(x) else 0.0,
-        lambda y: -1.0 / y if y < 0.0 else math.inf,
+        lambda y: -1.0 / y if y < -1e-12 else math.inf,
         lambda x: 1.0 / x**2,
     ),
 }

@@ -21,7 +21,7 @@ from xrdz.sample_sheet import Sample
 NICKEL_IN_NI3SN4 = 3 * 58.6934 / (3 * 58.6934 + 4 * 118.710)
 """Mass fraction of nickel in Ni3Sn4, standard atomic weights."""
 
-NO_REPRODUCIBILITY = "provisional: the method gives no method_u_ln, the laboratory's own reproducibility of ln Z"
+NO_REPRODUCIBILITY = "provisional: the method gives no method_u_ln (the laboratory's own reproducibility of ln Z)"
 
 
 @dataclass(frozen=True)
