@@ -19,6 +19,9 @@ from xrdz.wavelength import Wavelength, wavelength_from_name
 
 ZERO_SU_DEG = 0.02
 DISPLACEMENT_SU_MM = 0.1
+ROUGHNESS_SU = 0.05
+"""Low angles lose up to some percent of their intensity on a rough or loosely packed surface (Suortti 1972)."""
+
 AXIAL_KAPPA = (0.0015, 0.0015)
 """Prior of kappa without any hint: Soller slits between none to speak of and 5 degrees."""
 
@@ -91,7 +94,7 @@ def _wavelength(diffractogram: Diffractogram, instrument: Instrument, findings: 
 
 
 def global_priors(resolution: Resolution, soller_deg: float | None) -> tuple[Parameter, ...]:
-    """Return the priors of zero, displacement, U, V, W and kappa, in the order of `pattern.GLOBAL_NAMES`.
+    """Return the priors of zero, displacement, U, V, W, kappa and roughness, in the order of `pattern.GLOBAL_NAMES`.
 
     Soller slits of full opening S pass axial angles with a triangular transmission of half width S/2, so that
     kappa = S^2 / 2 (S in rad) where the slits alone limit the divergence (see `profile`); sample and slit lengths
@@ -120,4 +123,5 @@ def global_priors(resolution: Resolution, soller_deg: float | None) -> tuple[Par
         prior("v", resolution.v, -0.002, 0.006, -1.0, 1.0),
         prior("w", resolution.w, 0.005, 0.006, -1.0, 1.0),
         prior("kappa", axial, kappa, kappa_su, 0.0, 0.05),
+        Parameter("roughness", 0.0, 0.0, ROUGHNESS_SU, 0.0, 0.5),
     )

@@ -20,6 +20,7 @@ UNITS: Mapping[str, str] = {
     "v": "deg^2",
     "w": "deg^2",
     "kappa": "((S+H)/L)^2",
+    "roughness": "1",
     "a": "angstrom",
     "b": "angstrom",
     "c": "angstrom",

@@ -1,10 +1,11 @@
 """The pattern model: what a scan of given phases on a given instrument should look like, with all derivatives.
 
-    y(x) = background(x) + sum_p S_p sum_hkl m |F|^2 LP O(hkl) sum_lines w_l P(x - x_hkl,l)
+    y(x) = background(x) + sum_p S_p sum_hkl m |F|^2 LP R O(hkl) sum_lines w_l P(x - x_hkl,l)
 
     x_hkl,l = 2 asin(lambda_l / 2d) + zero - (2 s cos(theta) / R) 180/pi          s: displacement, R: goniometer radius
     |F|^2   = sum_{k<=l} P_kl exp(-(B_k + B_l) / (4 d^2))                          B per element of each phase
     LP      = (1 + A cos^2 2theta) / (sin^2 theta cos theta)                       A = cos^2(2theta_monochromator) or 1
+    R       = exp(-q (1 / sin theta - 1))                                         q: roughness, Suortti 1972
     O(hkl)  = mean over equivalents of (r^2 cos^2 a + sin^2 a / r)^(-3/2)          March 1932; Dollase 1986
 
 `compile_pattern` freezes every discrete decision at given parameter values: the reflection list, windows, quadrature
@@ -56,7 +57,8 @@ WINDOW_WIDTHS = 5.0
 
 CELL_RELATIVE_SU = 0.003
 CELL_ANGLE_SU = 0.3
-GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa")
+GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness")
+KAPPA = GLOBAL_NAMES.index("kappa")
 WIDTH_NAMES = ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss")
 
 
@@ -219,7 +221,7 @@ class PatternModel:
 
     def _peaks(self, phase: PhaseModel, values: FloatArray) -> tuple[PeakState, FloatArray]:
         """Return the reflections and the coefficient matrix of the phase's columns, (rows, reflections)."""
-        zero, displacement, u, v, w, _ = values[: len(GLOBAL_NAMES)]
+        zero, displacement, u, v, w, _, roughness = values[: len(GLOBAL_NAMES)]
         own = values[phase.parameter_index]
         n_cell = phase.n_cell
         cell = own[:n_cell]
@@ -247,7 +249,9 @@ class PatternModel:
         lorentz = (strain_lorentz + instrument_x) * tangent + (size_lorentz + instrument_y) * secant
 
         damping = np.exp(-(B[phase.pair_first] + B[phase.pair_second])[None, :] * phase.s_squared[:, None])
-        pairs = phase.pair_intensity * damping
+        depth = 1.0 / np.sin(phase.theta) - 1.0
+        surface = np.exp(-roughness * depth)
+        pairs = phase.pair_intensity * (damping * surface[:, None])
         untextured = pairs.sum(axis=1)
         orientation, orientation_slope = march_dollase(
             own[-1], phase.texture_cos_squared, phase.texture_weight, phase.texture_offset
@@ -262,6 +266,7 @@ class PatternModel:
         coefficient[4] = floor_slope * tangent * intensity
         coefficient[5] = floor_slope * intensity
         coefficient[6] = intensity
+        coefficient[7] = -depth * intensity
         row = 1 + len(GLOBAL_NAMES)
         coefficient[row : row + n_cell] = (centre_by_bragg * bragg_by_q * intensity) * q_by_cell.T
         row += n_cell
@@ -289,7 +294,7 @@ class PatternModel:
             state.centre,
             state.gauss_squared,
             state.lorentz,
-            float(values[len(GLOBAL_NAMES) - 1]),
+            float(values[KAPPA]),
             phase.half_window,
             phase.first,
             phase.last,
@@ -502,7 +507,7 @@ def _compile_phase(
     pair_intensity = np.ascontiguousarray(pair_intensity / normalisation)
 
     size_lorentz, strain_lorentz, size_gauss, strain_gauss = values[parameter_index[n_cell : n_cell + 4]]
-    zero, displacement, u, v, w, kappa = values[: len(GLOBAL_NAMES)]
+    zero, displacement, u, v, w, kappa, _ = values[: len(GLOBAL_NAMES)]
     tangent, secant = np.tan(theta), 1.0 / np.cos(theta)
     raw = (u + strain_gauss) * tangent**2 + v * tangent + w + size_gauss * secant**2
     fwhm = total_width(
@@ -526,7 +531,7 @@ def _compile_phase(
     angles = march_dollase_geometry(reference, listed, texture_axis)
     member = np.concatenate([np.arange(angles.offsets[k], angles.offsets[k + 1]) for k in inside])
     counts = np.diff(angles.offsets)[inside]
-    basis = [PATTERN, POSITION, POSITION, GAUSS_SQUARED, GAUSS_SQUARED, GAUSS_SQUARED, AXIAL]
+    basis = [PATTERN, POSITION, POSITION, GAUSS_SQUARED, GAUSS_SQUARED, GAUSS_SQUARED, AXIAL, PATTERN]
     basis += [POSITION] * n_cell + [LORENTZ, LORENTZ, GAUSS_SQUARED, GAUSS_SQUARED] + [PATTERN] * (n_displacement + 1)
     return PhaseModel(
         reference=reference,

@@ -43,6 +43,7 @@ PRIOR_GROUPS: Mapping[str, str] = {
     "v": "peak shape",
     "w": "peak shape",
     "kappa": "peak shape",
+    "roughness": "surface roughness",
     "zero": "cell and position",
     "displacement": "cell and position",
 }
