@@ -22,7 +22,7 @@ from xrdz.claims import (
     parse_requirement,
     to_text,
 )
-from xrdz.decision import COVERAGE_FACTOR_95, DOMAINS, TRANSFORMS, Measured, Verdict, conformity, measured_from
+from xrdz.decision import COVERAGE_FACTOR_95, DOMAINS, TRANSFORMS, Measured, Space, Verdict, conformity, measured_from
 from xrdz.errors import InputError
 from xrdz.features import FEATURES, NICKEL_IN_NI3SN4, FeatureCheck, nickel_from_ratio, ratio_from_nickel
 from xrdz.findings import Code, severe, warning
@@ -230,15 +230,26 @@ class Quantity:
     limit: str | None = None
 
 
-def test_quantities_of_the_analysis_are_taken_as_they_are() -> None:
-    assert measured_from(Quantity(1.0, 0.1, (0.8, 1.2)), "ln") == Measured(1.0, 0.1, (0.8, 1.2), "ln")
-    assert measured_from(Quantity(None, None, None), "ln") is None
-    assert measured_from(Quantity(0.0, None, None), "ln") is None
-    assert measured_from(Quantity(0.0, None, (0.0, 0.3)), "ln") == Measured(0.0, None, (0.0, 0.3), "ln", "upper")
-    assert measured_from(Quantity(None, None, (5.0, None), "lower"), "ln") == Measured(
-        5.0, None, (5.0, None), "ln", "lower"
-    )
-    assert measured_from(Quantity(1.0, 0.1, None), "logit") == Measured(1.0, 0.1, None, "linear")
+@pytest.mark.parametrize(
+    ("quantity", "space", "expected"),
+    [
+        (Quantity(1.0, 0.1, (0.8, 1.2)), "ln", Measured(1.0, 0.1, (0.8, 1.2), "ln")),
+        (Quantity(1.0, 0.1, (0.8, math.inf)), "ln", Measured(1.0, 0.1, (0.8, None), "ln")),
+        (Quantity(0.0, math.nan, (0.0, 0.3)), "ln", Measured(0.3, None, (0.0, 0.3), "ln", "upper")),
+        (Quantity(math.inf, math.nan, (5.0, math.inf)), "ln", Measured(5.0, None, (5.0, None), "ln", "lower")),
+        (Quantity(None, None, (5.0, None), "lower"), "ln", Measured(5.0, None, (5.0, None), "ln", "lower")),
+        (Quantity(0.1, 0.1, (0.0, 0.3), "upper"), "ln", Measured(0.1, 0.1, (0.0, 0.3), "ln", "upper")),
+        (Quantity(1.0, 0.1, None), "logit", Measured(1.0, 0.1, None, "linear")),
+        (Quantity(None, None, None), "ln", None),
+        (Quantity(math.nan, math.nan, (math.nan, math.nan)), "ln", None),
+        (Quantity(0.0, None, None), "ln", None),
+        (Quantity(math.inf, None, (0.0, math.inf)), "ln", None),
+    ],
+)
+def test_quantities_of_the_analysis_are_taken_as_they_are(
+    quantity: Quantity, space: Space, expected: Measured | None
+) -> None:
+    assert measured_from(quantity, space) == expected
 
 
 @pytest.mark.parametrize(

@@ -222,22 +222,28 @@ TRANSFORMS: dict[str, tuple[Callable[[float], float], Callable[[float], float], 
 
 
 def measured_from(quantity: IntervalLike, space: Space) -> Measured | None:
-    """Return the distribution of a quantity of the analysis, or None when it has no value at all.
+    """Return the distribution of a quantity of the analysis, or None when nothing is known about it.
 
-    A ratio of exactly zero with an upper end is an upper limit; a fraction of exactly 0 or 1 is judged as it stands.
+    NaN and infinity count as not known. A ratio of exactly zero with an upper end is an upper limit, and one that is
+    infinite with a lower end a lower limit; a fraction of exactly 0 or 1 is judged as it stands.
     """
     limit: Limit | None = getattr(quantity, "limit", None)
-    value, interval = quantity.value, quantity.interval95
-    low, high = interval or (None, None)
-    if limit is None and space == "ln" and value is not None and value <= 0.0 and high:
-        limit = "upper"
-    if value is None and limit is not None:
-        value = high if limit == "upper" else low
-    if value is None or (limit is None and space == "ln" and value <= 0.0):
+    value, su = quantity.value, _finite(quantity.su)
+    low, high = (_finite(end) for end in quantity.interval95 or (None, None))
+    interval = None if low is None and high is None else (low, high)
+    if space == "ln" and limit is None and value is not None and not 0.0 < value < math.inf:
+        limit = "upper" if value <= 0.0 else "lower"
+    if limit is not None:
+        bound = high if limit == "upper" else low
+        return Measured(_finite(value) or bound, su, interval, space, limit) if bound else None
+    value = _finite(value)
+    if value is None:
         return None
-    if space == "logit" and not 0.0 < value < 1.0:
-        space = "linear"
-    return Measured(value, quantity.su, interval, space, limit)
+    return Measured(value, su, interval, space if space != "logit" or 0.0 < value < 1.0 else "linear")
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
 
 
 @dataclass(frozen=True)
