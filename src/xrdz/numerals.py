@@ -1,0 +1,79 @@
+"""Numbers for people: a value with its standard uncertainty in brackets, and intervals with matching digits.
+
+The uncertainty keeps two significant digits when they lie from 10 to 29, else one, and the value ends at the same
+decimal: 49.84(16), 1.007(7), 1230(160). The digits in brackets count in the last places of the value (International
+Union of Crystallography, Acta Cryst. C notes for authors, and GUM 7.2.2).
+"""
+
+from __future__ import annotations
+
+import math
+
+UNKNOWN = "-"
+"""What stands for a number that does not exist."""
+
+SIGNIFICANT = 4
+"""Significant digits of a value that has no uncertainty."""
+
+TWO_DIGITS_BELOW = 30
+"""Two digits of an uncertainty are kept when they are below this."""
+
+
+def value_with_su(value: float | None, su: float | None) -> str:
+    """Return a value with its standard uncertainty in brackets, such as `49.84(16)`.
+
+    Without a usable uncertainty (None, zero, negative, not finite) the value stands alone with four significant
+    digits; a value that does not exist is `-`.
+    """
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if su is None or not math.isfinite(su) or su <= 0.0:
+        return f"{value:.{SIGNIFICANT}g}"
+    decimals = su_decimals(su)
+    digits = _half_up(su * 10.0**decimals)
+    bracket = digits if decimals > 0 else digits * 10**-decimals
+    return f"{at_decimals(value, decimals)}({bracket})"
+
+
+def su_decimals(su: float) -> int:
+    """Return at how many decimals a value with this standard uncertainty ends; negative for tens, hundreds, ..."""
+    leading = -math.floor(math.log10(su))
+    digits = _half_up(su * 10.0 ** (leading + 1))
+    return leading + 1 if digits < TWO_DIGITS_BELOW else leading
+
+
+def at_decimals(value: float, decimals: int) -> str:
+    """Return a value rounded to `decimals` places, never as a negative zero."""
+    rounded = round(value, decimals) + 0.0
+    return f"{rounded:.{max(decimals, 0)}f}"
+
+
+def interval_text(low: float | None, high: float | None, *, decimals: int | None = None) -> str:
+    """Return `low to high`, `at least low` or `at most high`; an open or infinite side is left out.
+
+    Parameters
+    ----------
+    decimals : places after the point; None for as many as a quarter of the width needs
+    """
+    has_low = low is not None and math.isfinite(low)
+    has_high = high is not None and math.isfinite(high)
+    places = decimals
+    if has_low and has_high:
+        assert low is not None
+        assert high is not None
+        if places is None:
+            places = su_decimals((high - low) / 4.0) if high > low else None
+        return f"{_plain(low, places)} to {_plain(high, places)}"
+    if has_low:
+        return f"at least {_plain(low, places)}"
+    return f"at most {_plain(high, places)}" if has_high else UNKNOWN
+
+
+def _half_up(x: float) -> int:
+    """Return the nearest integer, halves upward: an uncertainty is not rounded down at a half (GUM 7.2.6)."""
+    return math.floor(x + 0.5)
+
+
+def _plain(value: float | None, decimals: int | None) -> str:
+    assert value is not None
+    return f"{value:.{SIGNIFICANT}g}" if decimals is None else at_decimals(value, decimals)
