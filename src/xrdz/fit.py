@@ -25,7 +25,7 @@ from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern
 from xrdz.reference import Reference
 from xrdz.solver import BoolArray, Minimum, Noise, minimise, solve_positive_definite
 
-DRIFT_LIMIT = 0.004
+DRIFT_LIMIT = 0.02
 """Frozen and refined Bragg angles agree when they differ by less than this (deg 2theta)."""
 
 MAX_COMPILATIONS = 5

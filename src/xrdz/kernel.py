@@ -2,10 +2,11 @@
 
 The profile of a reflection is a comb of Voigt functions of unit area,
 
-    P(x) = sum_n w_n V(x - c - o_n - kappa d_n; G^2, L + l_n),    V = Re w(z) / (sigma sqrt(2 pi))
+    P(x) = sum_n w_n V(x - c - o_n - kappa d_n; G^2 + g_n, L + l_n),    V = Re w(z) / (sigma sqrt(2 pi))
     z = (u + i gamma) / (sigma sqrt 2),   sigma^2 = G^2 / (8 ln 2),   gamma = L / 2
 
-whose nodes n run over the emission lines (offset o_n, natural width l_n) and the axial quadrature (shift d_n). All
+whose nodes n run over the emission lines (offset o_n, natural width l_n) and the axial quadrature (shift d_n); g_n is
+the variance, as a squared Gaussian width, of what one node stands for. All
 derivatives follow from w'(z) = -2 z w + 2 i / sqrt(pi). The Faddeeva function w is Weideman's rational series near the
 centre (1994, SIAM J. Numer. Anal. 31, 1497) and the Laplace continued fraction outside.
 
@@ -42,6 +43,7 @@ PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL = range(5)
 
 _INVERSE_ROOT_PI = 1.0 / math.sqrt(math.pi)
 _VARIANCE_PER_FWHM_SQUARED = 1.0 / (8.0 * math.log(2.0))
+_HALF_PER_VARIANCE = 0.5 / _VARIANCE_PER_FWHM_SQUARED
 
 
 def _weideman(terms: int) -> tuple[float, tuple[float, ...]]:
@@ -75,6 +77,7 @@ def sum_reflections(
     node_start: FloatArray,
     node_offset: FloatArray,
     node_axial: FloatArray,
+    node_gauss: FloatArray,
     node_lorentz: FloatArray,
     node_weight: FloatArray,
     mean_offset: FloatArray,
@@ -93,7 +96,8 @@ def sum_reflections(
     coarse : (m,) uniform coarse grid, degrees
     stencil_start, stencil_weight : (n,), (n, 4) Lagrange stencil of each measured point on the coarse grid
     centre, gauss_squared, lorentz : (j,) of each reflection, deg, deg^2, deg; half_window, first, last : its window
-    node_start : (j + 1,) first node of each reflection; node_* : offset (deg), shift per kappa (deg), width, weight
+    node_start : (j + 1,) first node of each reflection; node_* : offset (deg), shift per
+        kappa (deg), extra squared Gaussian width (deg^2), Lorentzian width (deg), weight
     mean_offset, mean_axial, mean_lorentz, variance : (j,) moments of the nodes, for the tail
     basis : (rows,) which basis function each column is a multiple of
     coefficient : (rows, j) the multiples
@@ -111,8 +115,6 @@ def sum_reflections(
 
     for j in range(centre.size):
         g2 = gauss_squared[j]
-        sigma = math.sqrt(g2 * _VARIANCE_PER_FWHM_SQUARED)
-        inverse = 1.0 / (sigma * math.sqrt(2.0))
         tail_centre = centre[j] + mean_offset[j] + kappa * mean_axial[j]
         tail_gamma = 0.5 * (lorentz[j] + mean_lorentz[j])
         tail_variance = g2 * _VARIANCE_PER_FWHM_SQUARED + variance[j]
@@ -120,17 +122,19 @@ def sum_reflections(
         count = last[j] - start
         if count > 0:
             work[:, :count] = 0.0
-            reach = CENTRAL_REACH / inverse
             for node in range(node_start[j], node_start[j + 1]):
                 node_centre = centre[j] + node_offset[node] + kappa * node_axial[node]
+                node_g2 = g2 + node_gauss[node]
+                inverse = math.sqrt(_HALF_PER_VARIANCE / node_g2)
+                reach = CENTRAL_REACH / inverse
                 y = 0.5 * (lorentz[j] + node_lorentz[node]) * inverse
                 amplitude = node_weight[node] * inverse * _INVERSE_ROOT_PI
                 window = x[start : start + count]
                 low = int(np.searchsorted(window, node_centre - reach))
                 high = int(np.searchsorted(window, node_centre + reach))
-                _add_fraction(window, 0, low, node_centre, inverse, y, amplitude, g2, node_axial[node], work)
-                _add_series(window, low, high, node_centre, inverse, y, amplitude, g2, node_axial[node], work)
-                _add_fraction(window, high, count, node_centre, inverse, y, amplitude, g2, node_axial[node], work)
+                _add_fraction(window, 0, low, node_centre, inverse, y, amplitude, node_g2, node_axial[node], work)
+                _add_series(window, low, high, node_centre, inverse, y, amplitude, node_g2, node_axial[node], work)
+                _add_fraction(window, high, count, node_centre, inverse, y, amplitude, node_g2, node_axial[node], work)
             _add_tail(
                 x[start : start + count], tail_centre, tail_gamma, tail_variance, half_window[j], mean_axial[j], -1.0, work
             )

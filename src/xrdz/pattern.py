@@ -301,6 +301,7 @@ class PatternModel:
             comb.start,
             comb.offset,
             comb.axial,
+            comb.gauss,
             comb.lorentz,
             comb.weight,
             comb.mean_offset,

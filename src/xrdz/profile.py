@@ -27,6 +27,7 @@ the mean shift -kappa/12 cot(2 theta) for S = H, and every shift is linear in ka
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ from xrdz.diffractogram import FloatArray
 IntArray = NDArray[np.int64]
 
 DEGREE = 180.0 / np.pi
-WIDTH_FLOOR = 2e-3
+WIDTH_FLOOR = 0.015
 """Smallest Gaussian width (deg) the smooth floor lets a peak have."""
 
 MAX_NODES = 10
@@ -65,16 +66,19 @@ def _axial_rule(n: int) -> tuple[FloatArray, FloatArray]:
     return np.sqrt(2.0) * nodes, vectors[0] ** 2
 
 
-def _axial_squares(n: int) -> tuple[FloatArray, FloatArray]:
-    """Return t^2 at the nodes, and weights; a single node stands at the mean E[t^2] = 1/6 as every larger rule does."""
-    if n == 1:
-        return np.array([1.0 / 6.0]), np.array([1.0])
-    nodes, weights = _axial_rule(n)
-    return nodes**2, weights
+AXIAL_SQUARES = tuple((nodes**2, weights) for nodes, weights in map(_axial_rule, range(1, MAX_NODES + 1)))
+"""t^2 at the nodes, and weights, of each rule."""
 
+_SQUARE, _WEIGHT = AXIAL_SQUARES[-1]
+T2_MEAN = 1.0 / 6.0
+T2_VARIANCE = float(_WEIGHT @ (_SQUARE - T2_MEAN) ** 2)
+T2_THIRD = float(_WEIGHT @ (_SQUARE - T2_MEAN) ** 3)
+"""Mean, variance and third central moment of t^2."""
 
-AXIAL_SQUARES = tuple(_axial_squares(n) for n in range(1, MAX_NODES + 1))
-MERGE_WIDTHS = 0.2
+ONE_NODE, TWO_NODES = 0.1, 0.5
+"""Largest axial shift over the width up to which one and two nodes are enough."""
+
+MERGE_WIDTHS = 0.06
 """Emission lines closer than this many peak widths are treated as one."""
 
 
@@ -87,6 +91,7 @@ class Comb:
     start : (j + 1,) first node of each reflection
     offset : distance from the reflection's centre, deg
     axial : shift per unit kappa, deg
+    gauss : variance the node stands for, as a squared Gaussian full width, deg^2
     lorentz : natural Lorentzian width, deg
     weight : share of the area; sums to 1 for each reflection
     mean_offset, mean_axial, mean_lorentz, variance : (j,) moments; the variance (deg^2) at the compiled kappa
@@ -95,6 +100,7 @@ class Comb:
     start: IntArray
     offset: FloatArray
     axial: FloatArray
+    gauss: FloatArray
     lorentz: FloatArray
     weight: FloatArray
     mean_offset: FloatArray
@@ -114,8 +120,9 @@ def profile_comb(
 ) -> Comb:
     """Return the comb of every reflection: its emission lines times the axial quadrature.
 
-    Lines closer than `MERGE_WIDTHS` widths are one node at their mean. The axial node count follows the ratio of the
-    largest shift to the width. Both are decided here and frozen.
+    Lines closer than `MERGE_WIDTHS` widths are one node at their mean, with their variance. The number of axial nodes
+    follows the ratio of the largest shift to the width; a single node keeps the variance of the shifts. Both are
+    decided here and frozen.
 
     Parameters
     ----------
@@ -124,57 +131,108 @@ def profile_comb(
     kappa : axial divergence expected
     line_offset, line_lorentz, line_weight : (lines, j) deg, deg, share of the area
     """
-    low_scale = DEGREE / 4.0 / np.tan(theta)
-    high_scale = DEGREE / 4.0 * np.tan(theta)
-    n_low, n_high = _axial_count(kappa * low_scale / fwhm), _axial_count(kappa * high_scale / fwhm)
-    starts, parts = [0], []
-    for j in range(theta.size):
-        lines = _merged_lines(line_offset[:, j], line_lorentz[:, j], line_weight[:, j], MERGE_WIDTHS * fwhm[j])
-        square_low, w_low = AXIAL_SQUARES[n_low[j] - 1]
-        square_high, w_high = AXIAL_SQUARES[n_high[j] - 1]
-        shift = (high_scale[j] * square_high[None, :] - low_scale[j] * square_low[:, None]).ravel()
-        share = (w_low[:, None] * w_high[None, :]).ravel()
-        nodes = np.empty((4, lines.shape[1], shift.size))
-        nodes[0] = lines[0][:, None]
-        nodes[1] = shift
-        nodes[2] = lines[1][:, None]
-        nodes[3] = lines[2][:, None] * share
-        parts.append(nodes.reshape(4, -1))
-        starts.append(starts[-1] + parts[-1].shape[1])
-    table = np.concatenate(parts, axis=1)
-    start = np.array(starts, dtype=np.int64)
-    offset, axial, lorentz, weight = (np.ascontiguousarray(row) for row in table)
+    n_peaks = theta.size
+    group, n_groups = _line_groups(line_offset, MERGE_WIDTHS * fwhm)
+    peak = np.broadcast_to(np.arange(n_peaks), group.shape)
+    key = (peak * line_offset.shape[0] + group).ravel()
+    size = n_peaks * line_offset.shape[0]
+
+    def grouped(values: FloatArray) -> FloatArray:
+        sums: FloatArray = np.bincount(key, weights=(line_weight * values).ravel(), minlength=size)
+        return sums.reshape(n_peaks, -1)
+
+    share = grouped(np.ones_like(line_offset))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        offset, lorentz = grouped(line_offset) / share, grouped(line_lorentz) / share
+        spread = np.maximum(grouped(line_offset**2) / share - offset**2, 0.0)
+    share = share / share.sum(axis=1, keepdims=True)
+
+    count, axial_nodes = _axial_rules(theta, kappa, fwhm)
+    start = np.concatenate(([0], np.cumsum(n_groups * count)))
+    table = np.empty((5, int(start[-1])))
+    for lines, nodes in {(int(a), int(b)) for a, b in zip(n_groups, count, strict=True)}:
+        peaks = np.flatnonzero((n_groups == lines) & (count == nodes))
+        places = (start[peaks][:, None] + np.arange(lines * nodes)).ravel()
+        shift, axial_weight, extra = axial_nodes(nodes, peaks)
+        variance = spread[peaks, :lines] + extra[:, None]
+        for row, values in enumerate(
+            (
+                np.repeat(offset[peaks, :lines], nodes, axis=1),
+                np.tile(shift, (1, lines)),
+                np.repeat(8.0 * np.log(2.0) * variance, nodes, axis=1),
+                np.repeat(lorentz[peaks, :lines], nodes, axis=1),
+                share[peaks, :lines, None] * axial_weight[:, None, :],
+            )
+        ):
+            table[row, places] = values.ravel()
+    node_offset, axial, gauss, node_lorentz, weight = (np.ascontiguousarray(row) for row in table)
 
     def mean(of: FloatArray) -> FloatArray:
         return np.add.reduceat(weight * of, start[:-1])
 
-    place = offset + kappa * axial
-    variance = np.maximum(mean(place**2) - mean(place) ** 2, 0.0)
-    return Comb(start, offset, axial, lorentz, weight, mean(offset), mean(axial), mean(lorentz), variance)
+    place = node_offset + kappa * axial
+    variance = np.maximum(mean(place**2) - mean(place) ** 2, 0.0) + mean(gauss) / (8.0 * np.log(2.0))
+    return Comb(
+        start, node_offset, axial, gauss, node_lorentz, weight, mean(node_offset), mean(axial), mean(node_lorentz), variance
+    )
 
 
-def _axial_count(spread: FloatArray) -> IntArray:
-    wanted = np.where(spread < 0.15, 1, np.where(spread < 0.5, 2, np.ceil(2.5 + 1.8 * spread)))
-    clipped: IntArray = np.clip(wanted, 1, MAX_NODES).astype(np.int64)
-    return clipped
+def _axial_rules(
+    theta: FloatArray, kappa: float, fwhm: FloatArray
+) -> tuple[IntArray, Callable[[int, IntArray], tuple[FloatArray, FloatArray, FloatArray]]]:
+    """Return the number of axial nodes of each reflection, and a function that gives them.
+
+    The shift per kappa is q = h t'^2 - l t^2 with l = cot(theta) / 4, h = tan(theta) / 4 (in deg). One node holds its
+    mean and variance; two hold its mean, variance and skewness; where more are needed one of the terms dominates and
+    gets the Gauss rule of t^2, the other its mean and variance. The function takes the number of nodes and the
+    reflections that have it, and returns shifts and weights (reflections, nodes) and the variance left out (deg^2).
+    """
+    low = DEGREE / 4.0 / np.tan(theta)
+    high = DEGREE / 4.0 * np.tan(theta)
+    spread = kappa * np.maximum(low, high) / fwhm
+    wanted = np.where(spread < ONE_NODE, 1, np.where(spread < TWO_NODES, 2, np.ceil(2.0 + 2.0 * spread)))
+    count: IntArray = np.clip(wanted, 1, MAX_NODES).astype(np.int64)
+
+    def nodes(number: int, peaks: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        l, h = low[peaks], high[peaks]  # noqa: E741 - the symbols of the formula
+        mean = (h - l) * T2_MEAN
+        variance = (l**2 + h**2) * T2_VARIANCE
+        if number == 1:
+            return mean[:, None], np.ones((peaks.size, 1)), kappa**2 * variance
+        if number == 2:
+            sigma = np.sqrt(variance)
+            skewness = (h**3 - l**3) * T2_THIRD / sigma**3
+            root = np.sqrt(1.0 + 0.25 * skewness**2)
+            upper = 0.5 * (1.0 - 0.5 * skewness / root)
+            shift = mean[:, None] + sigma[:, None] * np.stack((0.5 * skewness - root, 0.5 * skewness + root), axis=1)
+            return shift, np.stack((1.0 - upper, upper), axis=1), np.zeros(peaks.size)
+        square, weight = AXIAL_SQUARES[number - 1]
+        at_low = l > h
+        main, other = np.where(at_low, -l, h), np.where(at_low, h, -l)
+        shift = main[:, None] * square + other[:, None] * T2_MEAN
+        return shift, np.broadcast_to(weight, shift.shape), kappa**2 * other**2 * T2_VARIANCE
+
+    return count, nodes
 
 
-def _merged_lines(offset: FloatArray, lorentz: FloatArray, weight: FloatArray, distance: float) -> FloatArray:
-    """Merge neighbouring lines closer than `distance`; return rows offset, lorentz, weight (normalised)."""
-    order = np.argsort(offset)
-    groups: list[list[int]] = []
-    for k in order:
-        if groups and offset[k] - offset[groups[-1][0]] < distance:
-            groups[-1].append(int(k))
-        else:
-            groups.append([int(k)])
-    total = float(weight.sum())
-    merged = np.empty((3, len(groups)))
-    for column, members in enumerate(groups):
-        share = weight[members]
-        merged[2, column] = share.sum() / total
-        merged[:2, column] = (offset[members] @ share, lorentz[members] @ share) / share.sum()
-    return merged
+def _line_groups(offset: FloatArray, distance: FloatArray) -> tuple[IntArray, IntArray]:
+    """Return which node each emission line belongs to, (lines, j), and the number of nodes of each reflection.
+
+    Lines are taken in ascending order of their offset; one starts a new node when it is further than `distance` from
+    the first of the present node.
+    """
+    order = np.argsort(offset, axis=0)
+    group = np.zeros(offset.shape, dtype=np.int64)
+    columns = np.arange(offset.shape[1])
+    first = offset[order[0], columns]
+    current = np.zeros(offset.shape[1], dtype=np.int64)
+    for rank in range(1, offset.shape[0]):
+        here = offset[order[rank], columns]
+        new = here - first > distance
+        current = current + new
+        first = np.where(new, here, first)
+        group[order[rank], columns] = current
+    return group, current + 1
 
 
 def floored_gauss_squared(gauss_squared: FloatArray) -> tuple[FloatArray, FloatArray]:

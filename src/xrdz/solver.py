@@ -27,6 +27,9 @@ PREDICTED_DECREASE = 1e-3
 """The fit has converged when the next step promises less than this decrease of the objective."""
 
 MAX_STEPS = 60
+TRUST_SU = 1.5
+"""No parameter moves by more than this many prior standard uncertainties in one step."""
+
 LINEAR_SWEEPS = 3
 
 
@@ -248,6 +251,9 @@ def minimise(
         weights, normal, gradient, hessian = _normal_equations(pattern, noise, point, precision, jacobian)
         place = np.concatenate((point.linear, point.values))
         low, high = np.minimum(lower - place, 0.0), np.maximum(upper - place, 0.0)
+        box = TRUST_SU * table.prior_su
+        low[n_linear:] = np.maximum(low[n_linear:], -box)
+        high[n_linear:] = np.minimum(high[n_linear:], box)
         if held is not None:
             low[n_linear:][held] = high[n_linear:][held] = 0.0
         step, active = bounded_step(hessian, gradient, low, high)
