@@ -44,13 +44,12 @@ _OPERATION_TAGS = (
     "_symmetry_equiv_pos_as_xyz",
 )
 _SYMBOL_TAGS = (
-    "_space_group_name_H-M_alt",
-    "_space_group.name_H-M_alt",
-    "_symmetry_space_group_name_H-M",
     "_space_group_name_h-m_alt",
+    "_space_group.name_h-m_alt",
     "_symmetry_space_group_name_h-m",
+    "_symmetry.space_group_name_h-m",
 )
-_NUMBER_TAGS = ("_space_group_IT_number", "_space_group.IT_number", "_symmetry_Int_Tables_number")
+_NUMBER_TAGS = ("_space_group_it_number", "_space_group.it_number", "_symmetry_int_tables_number")
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +197,10 @@ def _first_block_with_atoms(text: str, where: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pymatgen warns of style; what matters is checked below
-            blocks = [dict(block.data) for block in CifFile.from_str(text).data.values()]
+            blocks = [
+                {str(tag).lower(): value for tag, value in block.data.items()}
+                for block in CifFile.from_str(text).data.values()
+            ]
     except (ValueError, IndexError, KeyError, AssertionError, TypeError) as error:
         raise InputError(f"{where}: the CIF cannot be parsed ({error}); check quotes and loops") from None
     for block in blocks:
@@ -208,7 +210,7 @@ def _first_block_with_atoms(text: str, where: str) -> dict[str, Any]:
 
 
 def _column(block: Mapping[str, Any], tags: Sequence[str]) -> list[str]:
-    """Return the values of the first tag that is there, as a list."""
+    """Return the values of the first tag that is there, as a list; tags are in lower case."""
     for tag in tags:
         if tag in block:
             value = block[tag]
@@ -249,7 +251,6 @@ def _cell(block: Mapping[str, Any], where: str) -> tuple[float, ...]:
 def _symmetry(block: Mapping[str, Any], where: str) -> tuple[_Symmetry, str, int]:
     """Return the operations and what the CIF says of its space group ("" and 0 where it does not)."""
     from pymatgen.core.operations import SymmOp
-    from pymatgen.io.cif import CifBlock, CifParser
 
     symbol = _first_text(block, _SYMBOL_TAGS)
     number = int(_number(_first_text(block, _NUMBER_TAGS)) or 0)
@@ -260,34 +261,43 @@ def _symmetry(block: Mapping[str, Any], where: str) -> tuple[_Symmetry, str, int
         except (ValueError, IndexError, KeyError) as error:
             raise InputError(f"{where}: a symmetry operation cannot be read ({error}); write them as x,y,z") from None
     else:
-        if not symbol and not number:
-            raise InputError(f"{where}: neither symmetry operations nor a space group are given; add the operations")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            parser = object.__new__(CifParser)  # only its table look-up is wanted, not its reading of a file
-            parser.warnings = []
-            operations = list(parser.get_symops(CifBlock(dict(block), [], "")))
-        if any("Defaulting to P1" in str(entry.message) for entry in caught):
-            raise InputError(f"{where}: space group {symbol!r} is not known; list the symmetry operations")
-        from pymatgen.symmetry.groups import SpaceGroup
-
-        stripped = re.sub(r"\s+|:.*", "", symbol)
-        if not number:
-            try:
-                number = int(SpaceGroup(stripped).int_number)
-            except ValueError:
-                number = 0
-        if number in _TWO_ORIGINS:
-            raise InputError(
-                f"{where}: space group {symbol or number!r} has two origins and no symmetry operations are listed; "
-                "list the operations so that the origin is certain"
-            )
+        operations, number = _operations_of_symbol(symbol, number, where)
     rotations = np.rint([operation.rotation_matrix for operation in operations]).astype(np.int64)
-    translations = np.array([operation.translation_vector for operation in operations], dtype=np.float64)
-    translations = np.round(translations * 24) / 24 % 1.0
-    symmetry = _unique_operations(_Symmetry(rotations, translations))
+    for text, rotation in zip(listed, rotations, strict=False):
+        if abs(round(float(np.linalg.det(rotation)))) != 1:
+            raise InputError(f"{where}: symmetry operation {text!r} is not a rotation; write it as x,y,z")
+    stated = np.array([operation.translation_vector for operation in operations], dtype=np.float64)
+    translations = np.round(stated * 24) / 24  # every translation of a space group is a multiple of 1/24
+    if np.abs(translations - stated).max() > 5e-3:
+        raise InputError(f"{where}: a symmetry operation has a translation that is no simple fraction; correct it")
+    symmetry = _unique_operations(_Symmetry(rotations, translations % 1.0))
     _check_group(symmetry, where)
     return symmetry, symbol, number
+
+
+def _operations_of_symbol(symbol: str, number: int, where: str) -> tuple[list[Any], int]:
+    """Return pymatgen's operations and number of a space group named by symbol or number only.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or leaves the origin open.
+    """
+    from pymatgen.symmetry.groups import SpaceGroup
+
+    if not symbol and not number:
+        raise InputError(f"{where}: neither symmetry operations nor a space group are given; list the operations")
+    name = re.sub(r"\s+", "", symbol).split(":")[0]
+    try:
+        group = SpaceGroup(name) if name else SpaceGroup.from_int_number(number)
+    except (ValueError, KeyError):
+        raise InputError(f"{where}: space group {symbol!r} is not known; list the symmetry operations") from None
+    if group.int_number in _TWO_ORIGINS:
+        raise InputError(
+            f"{where}: space group {symbol or number!r} has two origins and no symmetry operations are listed; "
+            "list the operations so that the origin is certain"
+        )
+    return list(group.symmetry_ops), int(group.int_number)
 
 
 def _unique_operations(symmetry: _Symmetry) -> _Symmetry:
@@ -503,7 +513,7 @@ def _check_formula(block: Mapping[str, Any], elements: Sequence[str], counts: Fl
 
 def _formula_units(block: Mapping[str, Any], counts: FloatArray) -> int:
     """Return what the CIF states, or the greatest common divisor of the atom counts."""
-    stated = _number(_first_text(block, ("_cell_formula_units_Z", "_cell.formula_units_Z")))
+    stated = _number(_first_text(block, ("_cell_formula_units_z", "_cell.formula_units_z")))
     if stated is not None and stated >= 1 and stated == int(stated):
         return int(stated)
     whole = np.rint(counts).astype(int)
@@ -524,10 +534,10 @@ def _displacement(block: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     symbols = {label: _element(kind, label, "") for label, kind in zip(labels, types, strict=True)}
     found: dict[str, list[float]] = {}
     for tag, factor in (
-        ("_atom_site_B_iso_or_equiv", 1.0),
-        ("_atom_site_U_iso_or_equiv", eight_pi_squared),
-        ("_atom_site_aniso_U", eight_pi_squared),
-        ("_atom_site_aniso_B", 1.0),
+        ("_atom_site_b_iso_or_equiv", 1.0),
+        ("_atom_site_u_iso_or_equiv", eight_pi_squared),
+        ("_atom_site_aniso_u", eight_pi_squared),
+        ("_atom_site_aniso_b", 1.0),
     ):
         if "aniso" in tag:
             names = _column(block, ("_atom_site_aniso_label",))
@@ -571,16 +581,20 @@ def _citation(block: Mapping[str, Any]) -> str:
     authors = _column(block, ("_publ_author_name", "_citation_author_name", "_publ_author_names"))
     names = [" ".join(part.split()).strip("'\"") for author in authors for part in author.split(";")]
     surnames = [re.split(r",|\s(?=[A-Z]\b)", name)[0] for name in names if name not in {"", "?", "."}]
-    who = (
-        surnames[0] + " et al."
-        if len(surnames) > 3
-        else " & ".join([", ".join(surnames[:-1]), surnames[-1]]).lstrip(" &")
-        if surnames
-        else ""
-    )
     year = _first_text(block, ("_journal_year", "_citation_year"))
     journal = _first_text(block, ("_journal_name_full", "_citation_journal_abbrev", "_citation_journal_full"))
     volume = _first_text(block, ("_journal_volume", "_citation_journal_volume"))
     page = _first_text(block, ("_journal_page_first", "_citation_page_first"))
-    where = " ".join(part for part in (journal, volume) if part)
-    return ", ".join(part for part in (" ".join(part for part in (who, year) if part), where, page) if part)
+    parts = (_joined(_author_list(surnames), year), _joined(journal, volume), page)
+    return ", ".join(part for part in parts if part)
+
+
+def _joined(*words: str) -> str:
+    return " ".join(word for word in words if word)
+
+
+def _author_list(surnames: Sequence[str]) -> str:
+    if len(surnames) > 3:
+        return f"{surnames[0]} et al."
+    *others, last = surnames or [""]
+    return f"{', '.join(others)} & {last}" if others else last
