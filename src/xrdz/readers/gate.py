@@ -223,7 +223,7 @@ def _refuse_impossible(position: FloatArray, place: str, remedy: str) -> None:
     low, high = float(position.min()), float(position.max())
     if low <= 0 or high > 180:
         raise InputError(
-            f"{place}: positions from {low:g} to {high:g} cannot be 2theta, which is above 0 and up to 180 deg; {remedy}"
+            f"{place}: positions from {low:g} to {high:g} cannot be 2theta (above 0, up to 180 deg); {remedy}"
         )
 
 

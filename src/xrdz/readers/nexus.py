@@ -1,7 +1,8 @@
 """NeXus: NXmonopd, NXxrd_pan, and the archive this package writes (NXmonopd entries).
 
 Every NXentry with a two-theta axis and an intensity of the same length is a scan. Nothing outside the file is opened:
-external links, external storage and virtual datasets are refused before anything is read through them.
+external links, external storage and virtual datasets are refused before anything is read through them. The writer of
+NXmonopd entries stands here too, beside the reader that must understand them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xrdz.diffractogram import FloatArray
+from xrdz import __version__
+from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import InputError
 from xrdz.readers.content import MAX_FILE_BYTES, Content
 from xrdz.readers.recorded import METADATA_KEYS, NUMBER_KEYS, RecordedScan, Unit
+from xrdz.readers.statistics import is_plain_counts, uncertainty
 from xrdz.readers.vocabulary import anode_symbol, wavelength_of
 from xrdz.wavelength import Wavelength
 
@@ -99,7 +102,7 @@ def scans_of_entry(entry: h5py.Group, place: str) -> Iterator[RecordedScan]:
     units = str(datasets[angle_path].attrs.get("units", "deg")).lower()
     stated = str(datasets[intensity_path].attrs.get("units", "")).lower()
     unit: Unit = "rate" if stated in ("cps", "counts/s", "1/s") else "unknown"
-    if intensity_path.endswith("/counts") or stated == "counts":
+    if stated == "counts" or (not stated and intensity_path.endswith("/counts")):
         unit = "counts"
     attenuation = _array(datasets[gain_path], place) if gain_path else None
     yield RecordedScan(
@@ -220,3 +223,40 @@ def _facts(datasets: dict[str, h5py.Dataset], place: str) -> tuple[dict[str, Any
         place=place,
     )
     return metadata, wavelength, findings
+
+
+def nexus_bytes(diffractogram: Diffractogram) -> bytes:
+    """Return a NeXus file with one NXentry after NXmonopd."""
+    import h5py
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", track_order=True) as file:
+        file.attrs["default"] = "entry"
+        file.attrs["creator"] = f"xrdz {__version__}"
+        entry = file.create_group("entry")
+        entry.attrs["NX_class"], entry.attrs["default"] = "NXentry", "data"
+        entry["definition"] = "NXmonopd"
+        data = entry.create_group("data")
+        data.attrs["NX_class"], data.attrs["signal"], data.attrs["axes"] = "NXdata", "counts", "two_theta"
+        angle = data.create_dataset("two_theta", data=diffractogram.two_theta)
+        angle.attrs["units"] = "deg"
+        counts = data.create_dataset("counts", data=diffractogram.intensity)
+        counts.attrs["units"] = "counts" if diffractogram.count_kind in ("counts", "rate") else "arbitrary"
+        if diffractogram.su is None and isinstance(diffractogram.gain, np.ndarray):
+            data.create_dataset("gain", data=diffractogram.gain)
+        elif not is_plain_counts(diffractogram):
+            data.create_dataset("errors", data=uncertainty(diffractogram))
+        instrument = entry.create_group("instrument")
+        instrument.attrs["NX_class"] = "NXinstrument"
+        if diffractogram.wavelength is not None:
+            crystal = instrument.create_group("crystal")
+            crystal.attrs["NX_class"] = "NXcrystal"
+            lines = np.array(diffractogram.wavelength.lines, dtype=np.float64)
+            stated = crystal.create_dataset("wavelength", data=lines[:, 0])
+            stated.attrs["units"], stated.attrs["name"] = "angstrom", diffractogram.wavelength.name
+            crystal.create_dataset("wavelength_weights", data=lines[:, 1])
+        collection = entry.create_group("metadata")
+        collection.attrs["NX_class"] = "NXcollection"
+        for key, value in diffractogram.metadata.items():
+            collection[key] = value if isinstance(value, float) else str(value)
+    return buffer.getvalue()

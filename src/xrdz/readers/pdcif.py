@@ -20,8 +20,11 @@ from xrdz.findings import Code, Finding, severe
 from xrdz.readers.content import Content, decoded_text, head_text
 from xrdz.readers.recorded import RecordedScan, Unit
 from xrdz.readers.vocabulary import (
+    exact_metadata,
+    key_values,
     line_named_in,
     positive_in,
+    stated_lines,
     wavelength_of,
     wavelength_or_refuse,
     with_monochromator_angle,
@@ -114,7 +117,7 @@ def _blocks(text: str, place: str) -> list[_Block]:
         if in_loop and names and values:
             if len(values) % len(names):
                 raise InputError(
-                    f"{place}: the loop of {names[0]} has {len(values)} values for {len(names)} items; the file is cut or"
+                    f"{place}: the loop of {names[0]} has {len(values)} values for {len(names)} items; it is cut or"
                     " a value is missing, copy or export it again"
                 )
             if blocks:
@@ -264,9 +267,12 @@ def _facts(
         return next((items[name] for name in names if items.get(name, "?").strip() not in ("?", ".", "")), "")
 
     findings: tuple[Finding, ...] = ()
-    wavelength: Wavelength | None = None
-    named = line_named_in(known("_diffrn_radiation_type").replace("\\a", "a"))
-    if len(lines) > 1:
+    details = known("_pd_meas_special_details")
+    wavelength = stated_lines(key_values(details.split("\n")))
+    named = line_named_in(known("_diffrn_radiation_type").replace("\\a", "a").replace("~", ""))
+    if wavelength is not None:
+        pass
+    elif len(lines) > 1:
         tube = next((n for n, known_lines in EMISSION_LINES.items() if abs(known_lines[0][0] - lines[0][0]) < 5e-4), "")
         wavelength = Wavelength(lines, tube if len(lines) == 2 else "", "file")
     elif lines:
@@ -283,6 +289,7 @@ def _facts(
                 "give an X-ray scan",
             ),
         )
+    own = exact_metadata(details.split("\n"))
     temperature = positive_in(known("_diffrn_ambient_temperature", "_pd_meas_temperature"))
     facts: dict[str, Any] = {
         "sample_id": known("_pd_spec_description", "_pd_phase_name", "_pd_block_id"),
@@ -299,8 +306,9 @@ def _facts(
         "detector": known("_diffrn_detector_type", "_diffrn_detector"),
         "temperature_k": temperature,
         "scan_axis": known("_pd_meas_scan_method"),
-        "comment": known("_pd_meas_special_details")[:200],
-        "software": known("_audit_creation_method"),
+        "comment": "" if own else details[:200],
+        # Our own writer's mark says nothing of where the data came from.
+        "software": "" if known("_audit_creation_method").startswith("xrdz ") else known("_audit_creation_method"),
     }
-    metadata = {key: value for key, value in facts.items() if value not in (None, "")}
+    metadata = {key: value for key, value in facts.items() if value not in (None, "")} | own
     return with_monochromator_angle(metadata, wavelength), wavelength, findings

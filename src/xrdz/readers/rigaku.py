@@ -128,7 +128,7 @@ def _columns(rows: list[list[float]], place: str, first_line: int) -> FloatArray
         rows = rows[:-1]
     elif wrong is not None:
         raise InputError(
-            f"{place} line {first_line + wrong}: {len(rows[wrong])} numbers, but {width} in the rows above; export it again"
+            f"{place} line {first_line + wrong}: {len(rows[wrong])} numbers, but {width} above; export it again"
         )
     return np.array(rows, dtype=np.float64)
 

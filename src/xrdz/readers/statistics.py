@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xrdz.diffractogram import CountKind, FloatArray
+from xrdz.diffractogram import CountKind, Diffractogram, FloatArray
 from xrdz.findings import Code, Finding, info, severe, warning
 from xrdz.readers.recorded import RecordedScan, Unit
 
@@ -133,10 +133,10 @@ def lattice_spacing(intensity: FloatArray) -> float:
 
 
 def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
-    """Return intensities and variance law of a recorded scan; `recorded.intensity` is finite and has 50 points or more.
+    """Return intensities and variance law of a recorded scan of 50 finite points or more.
 
-    Order of evidence: a column of uncertainties that agrees with the scatter; a rate with its time; whole numbers, which
-    are counts; else the gain is measured. Everything but plain counts and a sound uncertainty column leaves a finding.
+    Order of evidence: a column of uncertainties that agrees with the scatter; a rate with its time; whole numbers,
+    which are counts; else the gain is measured. All but plain counts and sound uncertainties leave a finding.
     """
     intensity, findings = recorded.intensity, []
     su, su_findings = _usable_su(recorded, place)
@@ -221,10 +221,12 @@ def _with_su(
     positive = intensity > 0
     ratio = su[positive] ** 2 / intensity[positive]
     typical = float(np.median(ratio)) if ratio.size else 0.0
-    proportional = ratio.size > 0 and float(np.quantile(np.abs(ratio / typical - 1.0), 0.95)) < 0.02
+    # Uncertainties are printed with few digits, so a few percent; attenuated points stand out by whole factors.
+    proportional = ratio.size > 0 and float(np.max(np.abs(ratio / typical - 1.0))) < 0.1
     measured = measured_gain(intensity)
     whole = bool(np.all(np.abs(intensity - np.rint(intensity)) <= 1e-6 * np.maximum(intensity, 1.0)))
-    kind: CountKind = "counts" if whole else "scaled" if recorded.unit != "rate" else "rate"
+    counted = whole or recorded.unit == "counts"
+    kind: CountKind = "counts" if counted else "scaled" if recorded.unit != "rate" else "rate"
     if proportional and abs(typical - 1.0) < 0.02 and whole:
         return Statistics(intensity, 1.0, None, "counts", tuple(findings))
     agreement = measured.gain / typical if typical > 0 else 0.0
@@ -239,7 +241,7 @@ def _with_su(
             )
         )
         return _scaled(intensity, None, recorded.unit, findings, place)
-    if not whole:
+    if not counted:
         findings.append(
             info(Code.NOT_COUNTS, "the intensities are not counts; the file's own uncertainties are used", place)
         )
@@ -247,7 +249,7 @@ def _with_su(
         findings.append(
             warning(
                 Code.NOT_COUNTS,
-                f"the stated uncertainties and the scatter of neighbouring points differ: variance ratio {agreement:.2g}",
+                f"the stated uncertainties and the scatter of the points differ: variance ratio {agreement:.2g}",
                 place,
                 "check how the uncertainties were made",
             )
@@ -351,3 +353,17 @@ def _attenuated(
     if attenuation is None:
         return Statistics(seen, gain, None, kind, tuple(findings))
     return Statistics(seen * attenuation, gain * attenuation, None, kind, tuple(findings))
+
+
+def uncertainty(diffractogram: Diffractogram) -> FloatArray:
+    """Return the standard uncertainty of each point; a point without counts has that of one count."""
+    if diffractogram.su is not None:
+        return diffractogram.su
+    gain = np.asarray(diffractogram.gain, dtype=np.float64)
+    su: FloatArray = np.sqrt(gain * np.maximum(diffractogram.intensity, gain))
+    return su
+
+
+def is_plain_counts(diffractogram: Diffractogram) -> bool:
+    """Return whether the variance of every point is its expected intensity."""
+    return diffractogram.su is None and isinstance(diffractogram.gain, float) and diffractogram.gain == 1.0

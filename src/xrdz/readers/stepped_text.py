@@ -1,8 +1,8 @@
 """Texts that list intensities after a range: Sietronics CPI, XFIT and Koalariet XDD (FullProf `.dat` is `text.py`'s).
 
 CPI is nine fixed lines (start, end, step, anode, wavelength, date, speed, comment) and `SCANDATA`; XDD is an optional
-comment between `/*` and `*/`, then `start step end` and the intensities; FullProf (INSTRM = 0) and DBWS the same without
-the comment. Without such a line they are columns, which `text.py` reads.
+comment between `/*` and `*/`, then `start step end` and the intensities; FullProf (INSTRM = 0) and DBWS the same
+without the comment. Without such a line they are columns, which `text.py` reads.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from xrdz.readers.recorded import Axis, RecordedScan, Unit
 from xrdz.readers.vocabulary import (
     line_named_in,
     metadata_of,
+    stated_lines,
     wavelength_of,
     wavelength_or_refuse,
     wavelength_values,
@@ -574,8 +575,10 @@ def header_facts(
     if "beta" in values:
         metadata.setdefault("k_beta_angstrom", values["beta"])
     findings: tuple[Finding, ...] = ()
-    wavelength: Wavelength | None
-    if named and not {"principal", "alpha1", "alpha2"} & set(values):
+    wavelength = stated_lines(pairs)
+    if wavelength is not None:
+        pass
+    elif named and not {"principal", "alpha1", "alpha2"} & set(values):
         wavelength = wavelength_or_refuse(named, place)
     else:
         wavelength, findings = wavelength_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from xrdz.errors import InputError
@@ -212,6 +212,33 @@ def metadata_of(pairs: Mapping[str, str]) -> dict[str, Any]:
         if converted is not None:
             metadata[name] = converted
     return metadata
+
+
+def exact_metadata(lines: Iterable[str]) -> dict[str, Any]:
+    """Return metadata from lines `key: value` whose key is a word of the vocabulary itself, as our writers do."""
+    return metadata_of({key: value for key, value in key_values(lines).items() if key in METADATA_KEYS})
+
+
+def key_values(lines: Iterable[str]) -> dict[str, str]:
+    """Return the keys and values of lines `key: value`; other lines are left out."""
+    split = (line.strip().partition(":") for line in lines)
+    return {key.strip(): value.strip() for key, colon, value in split if colon}
+
+
+def line_is_own(line: str) -> bool:
+    """Return whether a line is one that our writers leave, rather than a comment of the laboratory."""
+    return line.partition(":")[0].strip() in METADATA_KEYS | {"wavelength_lines", "wavelength_name"}
+
+
+def stated_lines(pairs: Mapping[str, str]) -> Wavelength | None:
+    """Return the emission lines of `wavelength_lines: angstrom weight; angstrom weight`, as our writers leave them."""
+    numbers = [part.split() for part in pairs.get("wavelength_lines", "").split(";")]
+    if not all(len(pair) == 2 and all(_NUMBER.fullmatch(number) for number in pair) for pair in numbers):
+        return None
+    lines = tuple((float(angstrom), float(weight)) for angstrom, weight in numbers)
+    if not all(0.1 <= angstrom <= 5.0 and weight > 0 for angstrom, weight in lines):
+        return None
+    return Wavelength(lines, pairs.get("wavelength_name", "").strip(), "file")
 
 
 def wavelength_values(pairs: Mapping[str, str]) -> dict[str, float]:

@@ -19,7 +19,16 @@ from xrdz.errors import InputError
 from xrdz.findings import Code, Finding, warning
 from xrdz.readers.content import Content, head_text, parsed_xml
 from xrdz.readers.recorded import RecordedScan, Unit
-from xrdz.readers.vocabulary import anode_symbol, slit_degrees, wavelength_of, with_monochromator_angle
+from xrdz.readers.vocabulary import (
+    anode_symbol,
+    exact_metadata,
+    key_values,
+    line_is_own,
+    slit_degrees,
+    stated_lines,
+    wavelength_of,
+    with_monochromator_angle,
+)
 from xrdz.wavelength import Wavelength
 
 POWDER_AXES = ("gonio", "2theta-omega", "omega-2theta", "2theta-theta", "2theta")
@@ -129,7 +138,7 @@ def _optics(
         "tube_current_ma": _number(tube, "current"),
         "goniometer_radius_mm": _number(incident, "radius") or _number(diffracted, "radius"),
         "filter": _names((_child(incident, "filter"), _child(diffracted, "filter"))),
-        "monochromator": "; ".join(monochromators) or "none",
+        "monochromator": "; ".join(monochromators) or ("" if incident is None else "none"),
         "soller_deg": None if opening is None else round(math.degrees(opening), 4),
         "divergence_slit_deg": slit_degrees(divergence.get("name", "")) if divergence is not None and fixed else None,
         "divergence_slit": divergence.get("name", "") if divergence is not None and not fixed else None,
@@ -137,7 +146,9 @@ def _optics(
         "detector": _names((_child(diffracted, "detector"),)),
         "k_beta_angstrom": beta,
         "comment": "; ".join(
-            line.strip() for line in comments if line.strip() and not line.startswith("Diffractometer system=")
+            line.strip()
+            for line in comments
+            if line.strip() and not line.startswith("Diffractometer system=") and not line_is_own(line)
         ),
     }
     if divergence is not None and not fixed:
@@ -150,7 +161,8 @@ def _optics(
                 "use a fixed slit, or expect intensities that are low at low angles",
             ),
         )
-    metadata = {key: value for key, value in facts.items() if value not in (None, "")}
+    metadata = {key: value for key, value in facts.items() if value not in (None, "")} | exact_metadata(comments)
+    wavelength = stated_lines(key_values(comments)) or wavelength
     if diffracted_monochromator is not None:
         metadata = with_monochromator_angle(metadata, wavelength)
     return metadata, wavelength, findings
