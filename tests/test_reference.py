@@ -427,6 +427,16 @@ def test_space_group_by_symbol_alone():
     assert len(read_cif(text, where="test").atom_element) == 4
 
 
+def test_every_amcsd_entry_is_read_with_its_density(user_folder):
+    paths = sorted(AMCSD_FOLDER.glob("*.cif"))
+    if not paths:
+        pytest.skip(f"{AMCSD_FOLDER} with AMCSD structures is absent; it is not part of the project")
+    for path in paths:
+        stated = float(gemmi.cif.read(str(path)).sole_block().find_value("_exptl_crystal_density_diffrn"))
+        # older entries were computed with older atomic masses
+        assert reference_from_cif(path).density == pytest.approx(stated, abs=2e-3), path.name
+
+
 def test_missing_file_is_an_input_error(user_folder):
     with pytest.raises(InputError, match="cannot be read"):
         reference_from_cif(user_folder / "absent.cif")

@@ -300,9 +300,15 @@ def _operations_of_symbol(symbol: str, number: int, where: str) -> tuple[list[An
     return list(group.symmetry_ops), int(group.int_number)
 
 
+def _operation_keys(rotations: IntArray, translations: FloatArray) -> IntArray:
+    """Return one integer per operation: digits of the rotation (-3 to 3) and of the translation in 24ths."""
+    digits = np.concatenate([rotations.reshape(-1, 9) + 3, np.rint(translations * 24).astype(np.int64) % 24], axis=1)
+    keys: IntArray = digits @ np.concatenate([7 ** np.arange(9), 7**9 * 24 ** np.arange(3)])
+    return keys
+
+
 def _unique_operations(symmetry: _Symmetry) -> _Symmetry:
-    keys = np.hstack([symmetry.rotations.reshape(-1, 9), np.rint(symmetry.translations * 24).astype(np.int64) % 24])
-    _, first = np.unique(keys, axis=0, return_index=True)
+    _, first = np.unique(_operation_keys(symmetry.rotations, symmetry.translations), return_index=True)
     first = np.sort(first)
     return _Symmetry(symmetry.rotations[first], symmetry.translations[first])
 
@@ -310,12 +316,9 @@ def _unique_operations(symmetry: _Symmetry) -> _Symmetry:
 def _check_group(symmetry: _Symmetry, where: str) -> None:
     """Raise unless the product of any two operations is an operation: an incomplete list gives wrong intensities."""
     rotations, translations = symmetry.rotations, symmetry.translations
-    products = np.einsum("aij,bjk->abik", rotations, rotations).reshape(-1, 3, 3)
+    products = (rotations[:, None] @ rotations[None, :]).reshape(-1, 3, 3)
     shifts = (np.einsum("aij,bj->abi", rotations, translations) + translations[:, None, :]).reshape(-1, 3)
-    closed = _unique_operations(
-        _Symmetry(np.concatenate([rotations, products]), np.concatenate([translations, shifts]))
-    )
-    if closed.rotations.shape[0] != rotations.shape[0]:
+    if not np.isin(_operation_keys(products, shifts), _operation_keys(rotations, translations)).all():
         raise InputError(
             f"{where}: the {rotations.shape[0]} symmetry operations do not form a group; some are missing or misprinted"
         )
