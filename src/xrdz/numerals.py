@@ -55,18 +55,18 @@ def interval_text(low: float | None, high: float | None, *, decimals: int | None
     ----------
     decimals : places after the point; None for as many as a quarter of the width needs
     """
-    has_low = low is not None and math.isfinite(low)
-    has_high = high is not None and math.isfinite(high)
-    places = decimals
-    if has_low and has_high:
-        assert low is not None
-        assert high is not None
-        if places is None:
-            places = su_decimals((high - low) / 4.0) if high > low else None
-        return f"{_plain(low, places)} to {_plain(high, places)}"
-    if has_low:
-        return f"at least {_plain(low, places)}"
-    return f"at most {_plain(high, places)}" if has_high else UNKNOWN
+    low, high = _finite(low), _finite(high)
+    if low is not None and high is not None:
+        if decimals is None and high > low:
+            decimals = su_decimals((high - low) / 4.0)
+        return f"{_plain(low, decimals)} to {_plain(high, decimals)}"
+    if low is not None:
+        return f"at least {_plain(low, decimals)}"
+    return f"at most {_plain(high, decimals)}" if high is not None else UNKNOWN
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _half_up(x: float) -> int:
@@ -74,6 +74,5 @@ def _half_up(x: float) -> int:
     return math.floor(x + 0.5)
 
 
-def _plain(value: float | None, decimals: int | None) -> str:
-    assert value is not None
+def _plain(value: float, decimals: int | None) -> str:
     return f"{value:.{SIGNIFICANT}g}" if decimals is None else at_decimals(value, decimals)

@@ -1,0 +1,56 @@
+"""Files appear whole or not at all: written beside their place, flushed to disk, then renamed over it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from xrdz.errors import InputError
+
+
+def write_whole(path: str | Path, content: bytes | str) -> Path:
+    """Write a file so that no reader ever sees part of it; an existing file is replaced in one step.
+
+    Parameters
+    ----------
+    content : bytes, or text that is written as UTF-8
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist or the file cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    partial = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        partial = Path(name)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.chmod(0o644)
+        partial.replace(path)
+    except OSError as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
+    return path
+
+
+def make_folder(path: str | Path) -> Path:
+    """Return a folder that exists, made with its parents where it did not.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made, such as where a file has its name.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: the folder cannot be made ({error.strerror}); choose another --out") from None
+    return path
