@@ -35,8 +35,8 @@ TAPER_START = 0.4
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 """Floating-point freedoms granted to the compiler; NaN and infinity keep their meaning."""
 
-CENTRAL_REACH = 6.5
-"""|Re z| inside which the series is used; the continued fraction is good to 1e-6 outside."""
+CENTRAL_REACH = 4.5
+"""|Re z| inside which the series is used; both it and the continued fraction outside are good to 4e-7 of w(0)."""
 
 PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL = range(5)
 """The five basis functions a derivative column can be a multiple of, in the order of the kernel's work arrays."""
@@ -57,8 +57,8 @@ def _weideman(terms: int) -> tuple[float, tuple[float, ...]]:
     return length, tuple(float(value) for value in coefficients[1 : terms + 1][::-1])
 
 
-_LENGTH, _SERIES = _weideman(18)
-_TERMS = len(_SERIES)
+_LENGTH, _SERIES = _weideman(16)
+(_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13, _C14, _C15) = _SERIES
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -74,6 +74,8 @@ def sum_reflections(
     half_window: FloatArray,
     first: FloatArray,
     last: FloatArray,
+    core_first: FloatArray,
+    core_last: FloatArray,
     node_start: FloatArray,
     node_offset: FloatArray,
     node_axial: FloatArray,
@@ -95,7 +97,8 @@ def sum_reflections(
     x : (n,) measured 2theta, degrees
     coarse : (m,) uniform coarse grid, degrees
     stencil_start, stencil_weight : (n,), (n, 4) Lagrange stencil of each measured point on the coarse grid
-    centre, gauss_squared, lorentz : (j,) of each reflection, deg, deg^2, deg; half_window, first, last : its window
+    centre, gauss_squared, lorentz : (j,) of each reflection, deg, deg^2, deg; half_window, first, last : its window;
+        core_first, core_last : where the comb itself is summed, beyond it T stands for it
     node_start : (j + 1,) first node of each reflection; node_* : offset (deg), shift per
         kappa (deg), extra squared Gaussian width (deg^2), Lorentzian width (deg), weight
     mean_offset, mean_axial, mean_lorentz, variance : (j,) moments of the nodes, for the tail
@@ -112,6 +115,9 @@ def sum_reflections(
     for j in range(centre.size):
         size = max(size, last[j] - first[j])
     work = np.empty((5, size))
+    value, position, gauss, width, axial = work[0], work[1], work[2], work[3], work[4]
+    share = np.empty((4, size))
+    real, imaginary = np.empty(size), np.empty(size)
 
     for j in range(centre.size):
         g2 = gauss_squared[j]
@@ -120,27 +126,93 @@ def sum_reflections(
         tail_variance = g2 * _VARIANCE_PER_FWHM_SQUARED + variance[j]
         start = first[j]
         count = last[j] - start
+        low, high = core_first[j] - start, core_last[j] - start
         if count > 0:
             work[:, :count] = 0.0
+            core = x[start + low : start + high]
             for node in range(node_start[j], node_start[j + 1]):
-                node_centre = centre[j] + node_offset[node] + kappa * node_axial[node]
                 node_g2 = g2 + node_gauss[node]
                 inverse = math.sqrt(_HALF_PER_VARIANCE / node_g2)
-                reach = CENTRAL_REACH / inverse
                 y = 0.5 * (lorentz[j] + node_lorentz[node]) * inverse
-                amplitude = node_weight[node] * inverse * _INVERSE_ROOT_PI
-                window = x[start : start + count]
-                low = int(np.searchsorted(window, node_centre - reach))
-                high = int(np.searchsorted(window, node_centre + reach))
-                _add_fraction(window, 0, low, node_centre, inverse, y, amplitude, node_g2, node_axial[node], work)
-                _add_series(window, low, high, node_centre, inverse, y, amplitude, node_g2, node_axial[node], work)
-                _add_fraction(window, high, count, node_centre, inverse, y, amplitude, node_g2, node_axial[node], work)
-            _add_tail(
-                x[start : start + count], tail_centre, tail_gamma, tail_variance, half_window[j], mean_axial[j], -1.0, work
-            )
+                node_centre = centre[j] + node_offset[node] + kappa * node_axial[node]
+                reach = CENTRAL_REACH / inverse
+                inner = int(np.searchsorted(core, node_centre - reach))
+                outer = int(np.searchsorted(core, node_centre + reach))
+                _fraction(core[:inner], node_centre, inverse, y, real[:inner], imaginary[:inner])
+                _series(core[inner:outer], node_centre, inverse, y, real[inner:outer], imaginary[inner:outer])
+                _fraction(core[outer:], node_centre, inverse, y, real[outer : high - low], imaginary[outer : high - low])
+                _add_node(
+                    core,
+                    node_centre,
+                    inverse,
+                    y,
+                    node_weight[node] * inverse * _INVERSE_ROOT_PI,
+                    node_g2,
+                    node_axial[node],
+                    real[: high - low],
+                    imaginary[: high - low],
+                    value[low:high],
+                    position[low:high],
+                    gauss[low:high],
+                    width[low:high],
+                    axial[low:high],
+                )
+            # Between core and window edge only (1 - t) T is left; inside the core the tail's share t T is taken out.
+            window = x[start : start + count]
+            g = tail_gamma
+            v = tail_variance
+            w = half_window[j]
+            for begin, end in ((0, low), (high, count)):
+                _set_tail(
+                    window[begin:end],
+                    tail_centre,
+                    g,
+                    v,
+                    w,
+                    True,
+                    value[begin:end],
+                    position[begin:end],
+                    gauss[begin:end],
+                    width[begin:end],
+                )
+                for i in range(begin, end):
+                    axial[i] = mean_axial[j] * position[i]
+            taper_low = max(low, int(np.searchsorted(window, tail_centre - TAPER_START * w)))
+            taper_high = min(high, int(np.searchsorted(window, tail_centre + TAPER_START * w)))
+            for begin, end in ((low, min(taper_low, high)), (max(taper_high, low), high)):
+                _set_tail(
+                    window[begin:end],
+                    tail_centre,
+                    g,
+                    v,
+                    w,
+                    False,
+                    share[0, begin:end],
+                    share[1, begin:end],
+                    share[2, begin:end],
+                    share[3, begin:end],
+                )
+                for i in range(begin, end):
+                    value[i] -= share[0, i]
+                    position[i] -= share[1, i]
+                    gauss[i] -= share[2, i]
+                    width[i] -= share[3, i]
+                    axial[i] -= mean_axial[j] * share[1, i]
             _add_columns(j, start, count, basis, coefficient, work, columns)
-        work[:, :n_coarse] = 0.0
-        _add_tail(coarse, tail_centre, tail_gamma, tail_variance, half_window[j], mean_axial[j], 1.0, work)
+        _set_tail(
+            coarse,
+            tail_centre,
+            tail_gamma,
+            tail_variance,
+            half_window[j],
+            False,
+            value[:n_coarse],
+            position[:n_coarse],
+            gauss[:n_coarse],
+            width[:n_coarse],
+        )
+        for i in range(n_coarse):
+            axial[i] = mean_axial[j] * position[i]
         _add_columns(j, 0, n_coarse, basis, coefficient, work, tail)
 
     for row in range(rows):
@@ -154,45 +226,12 @@ def sum_reflections(
             )
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy", inline="always")
-def _store(
-    i: int,
-    zr: float,
-    y: float,
-    wr: float,
-    wi: float,
-    inverse: float,
-    amplitude: float,
-    g2: float,
-    axial: float,
-    work: FloatArray,
-) -> None:
-    """Add one node's value and derivatives at one point, from w(z) = wr + i wi."""
-    slope_r = -2.0 * (zr * wr - y * wi)
-    slope_i = -2.0 * (zr * wi + y * wr) + 2.0 * _INVERSE_ROOT_PI
-    by_centre = -amplitude * inverse * slope_r
-    work[0, i] += amplitude * wr
-    work[1, i] += by_centre
-    work[2, i] -= amplitude * (wr + zr * slope_r - y * slope_i) * (0.5 / g2)
-    work[3, i] -= 0.5 * amplitude * inverse * slope_i
-    work[4, i] += axial * by_centre
-
-
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
-def _add_series(
-    x: FloatArray,
-    low: int,
-    high: int,
-    centre: float,
-    inverse: float,
-    y: float,
-    amplitude: float,
-    g2: float,
-    axial: float,
-    work: FloatArray,
+def _series(
+    x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray
 ) -> None:
-    """Add a Voigt by Weideman's series: w = 2 p(Z) / (L - iz)^2 + 1 / (sqrt(pi) (L - iz)), Z = (L + iz) / (L - iz)."""
-    for i in range(low, high):
+    """Weideman's series: w = 2 p(Z) / (L - iz)^2 + 1 / (sqrt(pi) (L - iz)), Z = (L + iz) / (L - iz); Horner unrolled."""
+    for i in range(x.size):
         zr = (x[i] - centre) * inverse
         # L - i z = (L + y) - i zr and L + i z = (L - y) + i zr.
         ar = _LENGTH + y
@@ -200,40 +239,36 @@ def _add_series(
         qr = ar * inverse_norm
         qi = zr * inverse_norm
         br = _LENGTH - y
-        big_r = br * qr - zr * qi
-        big_i = br * qi + zr * qr
-        pr = _SERIES[0]
-        pi = 0.0
-        for k in range(1, _TERMS):
-            new_r = pr * big_r - pi * big_i + _SERIES[k]
-            pi = pr * big_i + pi * big_r
-            pr = new_r
+        c = br * qr - zr * qi
+        s = br * qi + zr * qr
+        r, t = _C0 * c + _C1, _C0 * s
+        r, t = r * c - t * s + _C2, r * s + t * c
+        r, t = r * c - t * s + _C3, r * s + t * c
+        r, t = r * c - t * s + _C4, r * s + t * c
+        r, t = r * c - t * s + _C5, r * s + t * c
+        r, t = r * c - t * s + _C6, r * s + t * c
+        r, t = r * c - t * s + _C7, r * s + t * c
+        r, t = r * c - t * s + _C8, r * s + t * c
+        r, t = r * c - t * s + _C9, r * s + t * c
+        r, t = r * c - t * s + _C10, r * s + t * c
+        r, t = r * c - t * s + _C11, r * s + t * c
+        r, t = r * c - t * s + _C12, r * s + t * c
+        r, t = r * c - t * s + _C13, r * s + t * c
+        r, t = r * c - t * s + _C14, r * s + t * c
+        r, t = r * c - t * s + _C15, r * s + t * c
         # w = q (2 q p + 1 / sqrt(pi)) with q = 1 / (L - iz)
-        inner_r = 2.0 * (qr * pr - qi * pi) + _INVERSE_ROOT_PI
-        inner_i = 2.0 * (qr * pi + qi * pr)
-        wr = qr * inner_r - qi * inner_i
-        wi = qr * inner_i + qi * inner_r
-        _store(i, zr, y, wr, wi, inverse, amplitude, g2, axial, work)
+        inner_r = 2.0 * (qr * r - qi * t) + _INVERSE_ROOT_PI
+        inner_i = 2.0 * (qr * t + qi * r)
+        real[i] = qr * inner_r - qi * inner_i
+        imaginary[i] = qr * inner_i + qi * inner_r
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
-def _add_fraction(
-    x: FloatArray,
-    low: int,
-    high: int,
-    centre: float,
-    inverse: float,
-    y: float,
-    amplitude: float,
-    g2: float,
-    axial: float,
-    work: FloatArray,
+def _fraction(
+    x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray
 ) -> None:
-    """Add a Voigt by the fifth convergent of the Laplace continued fraction of w.
-
-    w = (i / sqrt(pi)) (z^4 - 9/2 z^2 + 2) / (z (z^4 - 5 z^2 + 15/4)).
-    """
-    for i in range(low, high):
+    """Fifth convergent of the Laplace continued fraction, w = (i / sqrt(pi)) (z^4 - 9/2 z^2 + 2) / (z (z^4 - 5 z^2 + 15/4))."""
+    for i in range(x.size):
         zr = (x[i] - centre) * inverse
         sr = zr * zr - y * y
         si = 2.0 * zr * y
@@ -247,55 +282,96 @@ def _add_fraction(
         dr = zr * er - y * ei
         di = zr * ei + y * er
         norm = _INVERSE_ROOT_PI / (dr * dr + di * di)
-        fr = (nr * dr + ni * di) * norm
-        fi = (ni * dr - nr * di) * norm
-        _store(i, zr, y, -fi, fr, inverse, amplitude, g2, axial, work)
+        real[i] = -(ni * dr - nr * di) * norm
+        imaginary[i] = (nr * dr + ni * di) * norm
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")
-def _add_tail(
+def _add_node(
+    x: FloatArray,
+    centre: float,
+    inverse: float,
+    y: float,
+    amplitude: float,
+    g2: float,
+    axial: float,
+    real: FloatArray,
+    imaginary: FloatArray,
+    value: FloatArray,
+    position: FloatArray,
+    gauss: FloatArray,
+    lorentz: FloatArray,
+    shifted: FloatArray,
+) -> None:
+    """Add one node's value and derivatives from w(z); one output a loop, so that each is vectorised."""
+    for i in range(x.size):
+        value[i] += amplitude * real[i]
+    two, steep = 2.0 * amplitude * inverse, 2.0 * _INVERSE_ROOT_PI
+    # d/dcentre of Re w is -Re w'(z) / (sigma sqrt 2), w' = -2 z w + 2 i / sqrt(pi)
+    for i in range(x.size):
+        zr = (x[i] - centre) * inverse
+        position[i] += two * (zr * real[i] - y * imaginary[i])
+    two_axial = two * axial
+    if axial != 0.0:
+        for i in range(x.size):
+            zr = (x[i] - centre) * inverse
+            shifted[i] += two_axial * (zr * real[i] - y * imaginary[i])
+    factor = amplitude * 0.5 / g2
+    for i in range(x.size):
+        zr = (x[i] - centre) * inverse
+        slope_r = -2.0 * (zr * real[i] - y * imaginary[i])
+        slope_i = steep - 2.0 * (zr * imaginary[i] + y * real[i])
+        gauss[i] -= factor * (real[i] + zr * slope_r - y * slope_i)
+    half = 0.5 * amplitude * inverse
+    for i in range(x.size):
+        zr = (x[i] - centre) * inverse
+        lorentz[i] -= half * (steep - 2.0 * (zr * imaginary[i] + y * real[i]))
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def _set_tail(
     x: FloatArray,
     centre: float,
     gamma: float,
     variance: float,
     half_window: float,
-    axial: float,
-    sign: float,
-    work: FloatArray,
+    complement: bool,
+    value: FloatArray,
+    position: FloatArray,
+    gauss: FloatArray,
+    lorentz: FloatArray,
 ) -> None:
-    """Add sign * t(d) T(d) and its derivatives where the taper t is not zero."""
+    """Set t(d) T(d) and its derivatives, or with `complement` (1 - t(d)) T(d)."""
     inner = TAPER_START * half_window
     inverse_taper = 1.0 / (half_window - inner)
-    factor = sign / math.pi
+    factor = 1.0 / math.pi
+    nearest = 1.5 * math.sqrt(variance)
+    offset, sign = (1.0, -1.0) if complement else (0.0, 1.0)
     for i in range(x.size):
-        d = x[i] - centre
-        distance = abs(d)
-        if distance <= inner:
-            continue
-        fraction = min((distance - inner) * inverse_taper, 1.0)
-        step = fraction * fraction * fraction * (fraction * (6.0 * fraction - 15.0) + 10.0)
-        step_slope = 30.0 * fraction * fraction * (fraction * (fraction - 2.0) + 1.0) * inverse_taper
-        if d < 0.0:
-            step_slope = -step_slope
+        distance = abs(x[i] - centre)
+        # T is asked for beyond the core only, and is zero times something nearer; the clamp keeps it finite there.
+        d = math.copysign(max(distance, nearest), x[i] - centre)
+        fraction = min(max((distance - inner) * inverse_taper, 0.0), 1.0)
+        rise = fraction * fraction * fraction * (fraction * (6.0 * fraction - 15.0) + 10.0)
+        rise_slope = 30.0 * fraction * fraction * (fraction * (fraction - 2.0) + 1.0) * inverse_taper
+        step = offset + sign * rise
+        step_slope = sign * math.copysign(rise_slope, d)
         # D = d + i gamma, s = D^2; N = s - variance; T = Re[i D / N] / pi
         sr = d * d - gamma * gamma
         si = 2.0 * d * gamma
         nr = sr - variance
         inverse_norm = 1.0 / (nr * nr + si * si)
-        value = gamma * (d * d + gamma * gamma + variance) * inverse_norm
+        height = gamma * (d * d + gamma * gamma + variance) * inverse_norm
         # 1 / N^2
         hr = (nr * nr - si * si) * inverse_norm * inverse_norm
         hi = -2.0 * nr * si * inverse_norm * inverse_norm
         # (D^2 + variance) / N^2: its imaginary part is dT/dd, its real part dT/dgamma
         kr = (sr + variance) * hr - si * hi
         ki = (sr + variance) * hi + si * hr
-        by_variance = -gamma * hr - d * hi
-        by_centre = -(ki * step + value * step_slope)
-        work[0, i] += factor * value * step
-        work[1, i] += factor * by_centre
-        work[2, i] += factor * by_variance * step * _VARIANCE_PER_FWHM_SQUARED
-        work[3, i] += 0.5 * factor * kr * step
-        work[4, i] += factor * axial * by_centre
+        value[i] = factor * height * step
+        position[i] = -factor * (ki * step + height * step_slope)
+        gauss[i] = -factor * (gamma * hr + d * hi) * step * _VARIANCE_PER_FWHM_SQUARED
+        lorentz[i] = 0.5 * factor * kr * step
 
 
 @numba.njit(cache=True, fastmath=FAST, error_model="numpy")

@@ -52,8 +52,11 @@ COARSE_FACTOR = 16
 WINDOW_COARSE_STEPS = 8.0
 """Least half width of a core window in coarse steps, so that the taper is resolved by the tail grid."""
 
-WINDOW_WIDTHS = 5.0
-"""Least half width of a core window in peak widths."""
+CORE_WIDTHS, CORE_SPREADS = 4.5, 3.0
+"""Half range in which a comb itself is summed, in widths and in standard deviations of its nodes."""
+
+WINDOW_REACHES = 1.2
+"""Least half width of a window in core ranges."""
 
 CELL_RELATIVE_SU = 0.003
 CELL_ANGLE_SU = 0.3
@@ -109,6 +112,8 @@ class PhaseModel:
     half_window: FloatArray
     first: IntArray
     last: IntArray
+    core_first: IntArray
+    core_last: IntArray
     comb: Comb
     basis: IntArray  # which basis function each column is a multiple of
     normalisation: float
@@ -298,6 +303,8 @@ class PatternModel:
             phase.half_window,
             phase.first,
             phase.last,
+            phase.core_first,
+            phase.core_last,
             comb.start,
             comb.offset,
             comb.axial,
@@ -526,9 +533,12 @@ def _compile_phase(
     centre = 2.0 * DEGREE * theta + zero - 2.0 * DEGREE / instrument.radius_mm * displacement * np.cos(theta)
     centre += comb.mean_offset + kappa * comb.mean_axial
     # The tail stands for the whole comb at its mean and variance; that holds a few standard deviations away.
-    half_window = np.maximum(WINDOW_WIDTHS * (fwhm + np.sqrt(comb.variance)), WINDOW_COARSE_STEPS * coarse_step)
-    first = np.searchsorted(two_theta, centre - half_window).astype(np.int64)
-    last = np.searchsorted(two_theta, centre + half_window).astype(np.int64)
+    reach = CORE_WIDTHS * fwhm + CORE_SPREADS * np.sqrt(comb.variance)
+    half_window = np.maximum(WINDOW_REACHES * reach, WINDOW_COARSE_STEPS * coarse_step)
+    first, last, core_first, core_last = (
+        np.searchsorted(two_theta, edge).astype(np.int64)
+        for edge in (centre - half_window, centre + half_window, centre - reach, centre + reach)
+    )
     angles = march_dollase_geometry(reference, listed, texture_axis)
     member = np.concatenate([np.arange(angles.offsets[k], angles.offsets[k + 1]) for k in inside])
     counts = np.diff(angles.offsets)[inside]
@@ -552,6 +562,8 @@ def _compile_phase(
         half_window=half_window,
         first=first,
         last=last,
+        core_first=core_first,
+        core_last=core_last,
         comb=comb,
         basis=np.array(basis, dtype=np.int64),
         normalisation=normalisation,
