@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
+from xrdz.findings import Code, warning
 from xrdz.readers.binary import checked_grid
 from xrdz.readers.content import Content, archive_members, decoded_text, head_text, parsed_xml
 from xrdz.readers.recorded import RecordedScan, Unit
@@ -78,11 +80,16 @@ def read_ras(content: Content) -> list[RecordedScan]:
                     f"{content.place} line {number}: {line[:40]!r} is not a row of numbers; export the scan again"
                 ) from None
     if rows:
-        # The end marker is missing: the announced number of points tells whether rows are missing too.
-        scans.append(_scan(_columns(rows, content.place, first_row), keys, content.place, len(scans) + 1))
+        cut = _scan(_columns(rows, content.place, first_row), keys, content.place, len(scans) + 1)
+        scans.append(_without_end(cut, "*RAS_INT_END"))
     if not scans:
         raise InputError(f"{content.place}: no *RAS_INT_START block; the file is cut, copy it again")
     return scans
+
+
+def _without_end(scan: RecordedScan, marker: str) -> RecordedScan:
+    finding = warning(Code.TRUNCATED_FILE, f"the line {marker} after the rows is missing", "", "copy the file again")
+    return replace(scan, findings=(*scan.findings, finding))
 
 
 def read_rasx(content: Content) -> list[RecordedScan]:
@@ -321,7 +328,7 @@ def read_asc(content: Content) -> list[RecordedScan]:
                 f"{content.place} line {number}: {line[:40]!r} outside *BEGIN and *END; the file is damaged"
             )
     if group is not None and numbers:
-        scans.append(_group(shared | group, numbers, f"{content.place} group {len(scans) + 1}"))
+        scans.append(_without_end(_group(shared | group, numbers, f"{content.place} group {len(scans) + 1}"), "*END"))
     if not scans:
         raise InputError(f"{content.place}: no *BEGIN group; the file is cut, copy it again")
     return scans

@@ -74,8 +74,8 @@ def read_cpi(content: Content) -> list[RecordedScan]:
 
 
 def sniff_xdd(head: bytes, name: str) -> bool:
-    """Return whether the suffix is .xdd and the file is text."""
-    return name.endswith(".xdd") and 0 not in head[:512]
+    """Return whether the file is text that begins with a comment between `/*` and `*/`, or is named .xdd."""
+    return 0 not in head[:512] and (name.endswith(".xdd") or head_text(head[:64]).lstrip().startswith("/*"))
 
 
 def read_xdd(content: Content) -> list[RecordedScan]:
