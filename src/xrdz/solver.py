@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xrdz import algebra
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError
 from xrdz.pattern import PatternModel
@@ -109,18 +110,15 @@ class Minimum:
 
 def solve_positive_definite(matrix: FloatArray, right: FloatArray) -> FloatArray:
     """Solve a symmetric positive system scaled to a unit diagonal; a tiny ridge saves a singular one."""
-    diagonal = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    scaled = matrix / diagonal / diagonal[:, None]
-    ridge = 0.0
-    for _ in range(6):
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scaled = matrix * scale * scale[:, None]
+    for ridge in (0.0, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9):
         try:
-            factor = np.linalg.cholesky(scaled + ridge * np.eye(len(scaled)) if ridge else scaled)
+            np.linalg.cholesky(scaled + ridge * np.eye(len(scaled)))
         except np.linalg.LinAlgError:
-            ridge = max(10.0 * ridge, 1e-13)
             continue
-        half = np.linalg.solve(factor, right / diagonal if right.ndim == 1 else right / diagonal[:, None])
-        solution = np.linalg.solve(factor.T, half)
-        result: FloatArray = solution / diagonal if right.ndim == 1 else solution / diagonal[:, None]
+        inverse = np.linalg.inv(scaled + ridge * np.eye(len(scaled)))
+        result: FloatArray = (inverse * scale * scale[:, None]) @ right
         return result
     raise FitError("the normal equations are singular; a phase or a background term cannot be determined")
 
@@ -128,41 +126,21 @@ def solve_positive_definite(matrix: FloatArray, right: FloatArray) -> FloatArray
 def bounded_step(
     matrix: FloatArray, gradient: FloatArray, low: FloatArray, high: FloatArray
 ) -> tuple[FloatArray, BoolArray]:
-    """Minimise  d^T M d / 2 - g^T d  subject to low <= d <= high by an active set.
+    """Minimise  d^T M d / 2 - g^T d  subject to low <= d <= high by an active set (`algebra.bounded_step`).
 
     Returns
     -------
     step : (k,)
     active : (k,) True where the step ended on a bound and the slope would carry it further
+
+    Raises
+    ------
+    FitError
+        If the matrix is singular.
     """
-    size = gradient.size
-    active = ((low >= 0.0) & (gradient < 0.0)) | ((high <= 0.0) & (gradient > 0.0)) | (low == high)
-    step = np.clip(np.zeros(size), low, high)
-    for _ in range(2 * size):
-        free = ~active
-        if not free.any():
-            break
-        held = step * active
-        right = gradient[free] - matrix[np.ix_(free, active)] @ held[active] if active.any() else gradient[free]
-        step_free = solve_positive_definite(matrix[np.ix_(free, free)], right)
-        step = held
-        step[free] = step_free
-        outside = free & ((step < low) | (step > high))
-        if outside.any():
-            step = np.where(outside, np.clip(step, low, high), step)
-            active = active | outside
-            continue
-        # Multipliers: release a bound whose slope points inwards.
-        slope = gradient - matrix @ step
-        wrong = active & (((step <= low) & (slope > 0.0)) | ((step >= high) & (slope < 0.0)))
-        wrong &= high > low
-        if not wrong.any():
-            break
-        scaled = np.abs(slope) / np.sqrt(np.maximum(np.diag(matrix), 1e-300)) * wrong
-        if scaled.max() < 1e-9:
-            break
-        active = active.copy()
-        active[int(np.argmax(scaled))] = False
+    step, active, solved = algebra.bounded_step(matrix, gradient, low, high)
+    if not solved:
+        raise FitError("the normal equations are singular; a phase or a background term cannot be determined")
     return step, active
 
 

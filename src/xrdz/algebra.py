@@ -1,0 +1,150 @@
+"""Small dense algebra of the solver, compiled: scaled Cholesky solutions and the bounded quadratic step.
+
+    minimise  d^T M d / 2 - g^T d   subject to   low <= d <= high
+
+by an active set: a variable that would leave its interval is put on its bound and the others are solved again; one
+whose multiplier points inwards is released. Matrices here have some tens of rows, where the cost of calling a library
+exceeds that of the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from xrdz.diffractogram import FloatArray
+
+BoolArray = NDArray[np.bool_]
+
+FAST = {"reassoc", "contract", "arcp", "nsz"}
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def factorise(matrix: FloatArray, ridge: float) -> bool:
+    """Overwrite the lower triangle with the Cholesky factor of `matrix + ridge * 1`; False if it is not positive."""
+    size = matrix.shape[0]
+    for j in range(size):
+        row = matrix[j]
+        pivot = row[j] + ridge
+        for k in range(j):
+            pivot -= row[k] * row[k]
+        if not pivot > 1e-15:
+            return False
+        root = math.sqrt(pivot)
+        row[j] = root
+        inverse = 1.0 / root
+        for i in range(j + 1, size):
+            other = matrix[i]
+            total = other[j]
+            for k in range(j):
+                total -= other[k] * row[k]
+            other[j] = total * inverse
+    return True
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def solve_factorised(factor: FloatArray, right: FloatArray) -> None:
+    """Solve L L^T x = right in place."""
+    size = factor.shape[0]
+    for i in range(size):
+        total = right[i]
+        for k in range(i):
+            total -= factor[i, k] * right[k]
+        right[i] = total / factor[i, i]
+    for i in range(size - 1, -1, -1):
+        right[i] /= factor[i, i]
+        for k in range(i):
+            right[k] -= factor[i, k] * right[i]
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def solve_scaled(matrix: FloatArray, right: FloatArray) -> tuple[FloatArray, bool]:
+    """Solve a symmetric positive system scaled to a unit diagonal; a tiny ridge saves a singular one.
+
+    Returns
+    -------
+    solution : (k,)
+    solved : False when no ridge up to 1e-6 made the matrix positive
+    """
+    size = right.size
+    scale = np.empty(size)
+    for i in range(size):
+        scale[i] = 1.0 / math.sqrt(max(matrix[i, i], 1e-300))
+    ridge = 0.0
+    for _ in range(8):
+        work = np.empty((size, size))
+        for i in range(size):
+            for k in range(i + 1):
+                work[i, k] = matrix[i, k] * scale[i] * scale[k]
+        if factorise(work, ridge):
+            solution = right * scale
+            solve_factorised(work, solution)
+            return solution * scale, True
+        ridge = max(10.0 * ridge, 1e-13)
+    return np.zeros(size), False
+
+
+@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+def bounded_step(
+    matrix: FloatArray, gradient: FloatArray, low: FloatArray, high: FloatArray
+) -> tuple[FloatArray, BoolArray, bool]:
+    """Return the bounded minimiser of the quadratic, which bounds are active, and whether the system was solvable."""
+    size = gradient.size
+    step = np.zeros(size)
+    active = np.zeros(size, dtype=np.bool_)
+    for i in range(size):
+        step[i] = min(max(0.0, low[i]), high[i])
+        blocked = (low[i] >= 0.0 and gradient[i] < 0.0) or (high[i] <= 0.0 and gradient[i] > 0.0)
+        active[i] = blocked or low[i] == high[i]
+    free = np.empty(size, dtype=np.int64)
+    for _ in range(3 * size + 3):
+        count = 0
+        for i in range(size):
+            if not active[i]:
+                free[count] = i
+                count += 1
+        if count == 0:
+            break
+        reduced = np.empty((count, count))
+        right = np.empty(count)
+        for a in range(count):
+            i = free[a]
+            total = gradient[i]
+            for k in range(size):
+                if active[k]:
+                    total -= matrix[i, k] * step[k]
+            right[a] = total
+            for b in range(a + 1):
+                reduced[a, b] = matrix[i, free[b]]
+        solution, solved = solve_scaled(reduced, right)
+        if not solved:
+            return np.zeros(size), active, False
+        outside = False
+        for a in range(count):
+            i = free[a]
+            step[i] = solution[a]
+            if step[i] < low[i] or step[i] > high[i]:
+                step[i] = low[i] if step[i] < low[i] else high[i]
+                active[i] = True
+                outside = True
+        if outside:
+            continue
+        # Multipliers: release the bound whose slope points inwards most.
+        worst, worst_slope = -1, 1e-9
+        for i in range(size):
+            if active[i] and high[i] > low[i]:
+                slope = gradient[i]
+                for k in range(size):
+                    slope -= matrix[i, k] * step[k]
+                slope /= math.sqrt(max(matrix[i, i], 1e-300))
+                if step[i] <= low[i] and slope > worst_slope:
+                    worst, worst_slope = i, slope
+                elif step[i] >= high[i] and -slope > worst_slope:
+                    worst, worst_slope = i, -slope
+        if worst < 0:
+            break
+        active[worst] = False
+    return step, active, True
