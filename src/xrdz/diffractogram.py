@@ -86,6 +86,22 @@ class Diffractogram:
         su = None if self.su is None else self.su[keep]
         return replace(self, two_theta=self.two_theta[keep], intensity=self.intensity[keep], gain=gain, su=su)
 
+    def binned(self, factor: int) -> Diffractogram:
+        """Return the sums of `factor` neighbouring points at their mean positions; a rest at the end is left out.
+
+        The variance of a sum of Poisson counts is its expectation, so the gain stays what it was.
+        """
+        whole = self.n_points // factor * factor
+        gain = self.gain[:whole].reshape(-1, factor).mean(axis=1) if isinstance(self.gain, np.ndarray) else self.gain
+        su = None if self.su is None else np.sqrt((self.su[:whole] ** 2).reshape(-1, factor).sum(axis=1))
+        return replace(
+            self,
+            two_theta=self.two_theta[:whole].reshape(-1, factor).mean(axis=1),
+            intensity=self.intensity[:whole].reshape(-1, factor).sum(axis=1),
+            gain=gain,
+            su=su,
+        )
+
     def cropped(
         self,
         two_theta_range: tuple[float, float] | None = None,

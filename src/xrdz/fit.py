@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 
 from xrdz.background import chebyshev_columns
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern
+from xrdz.profile import FINE, ROUGH, CombAccuracy
 from xrdz.reference import Reference
 from xrdz.solver import BoolArray, Minimum, Noise, minimise, solve_positive_definite
 
@@ -30,6 +32,9 @@ DRIFT_LIMIT = 0.02
 
 MAX_COMPILATIONS = 5
 LOOSE = 1.0
+ROUGH_STEP_DEG = 0.06
+"""Step to which neighbouring points are summed for the first part of a fit, about half a width."""
+
 SECOND_START_CHI2 = 1.15
 
 
@@ -143,14 +148,13 @@ def fit(
     InputError
         If a phase has no reflection in the range.
     """
-    noise = Noise.of(diffractogram)
-    problem = _Problem(diffractogram, noise, instrument, tuple(references), tuple(humps), texture_axes)
-    begin = problem.compile(starting_order(diffractogram), None)
-    origin = begin.parameters.start if start is None else start
+    problem = _Problem(diffractogram, instrument, tuple(references), tuple(humps), texture_axes)
+    begin = problem.rough()
+    origin = begin.pattern.parameters.start if start is None else start
     best = problem.run(begin, origin)
     second = False
     if start is None and _suspicious(best):
-        annealed = problem.run(begin, annealed_start(begin, best.minimum.point.values))
+        annealed = problem.run(begin, annealed_start(begin.pattern, best.minimum.point.values))
         if annealed.minimum.point.objective < best.minimum.point.objective - 1e-2:
             best, second = annealed, True
     return problem.finish(best, second)
@@ -175,40 +179,71 @@ class _Run:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _Rough:
+    """The problem the fit starts with: neighbouring points summed, combs of few nodes, the generic start."""
+
     diffractogram: Diffractogram
     noise: Noise
+    pattern: PatternModel
+
+
+@dataclass(frozen=True)
+class _Problem:
+    diffractogram: Diffractogram
     instrument: InstrumentModel
     references: tuple[Reference, ...]
     humps: tuple[tuple[float, float], ...]
     texture_axes: Sequence[tuple[int, int, int] | None] | None
 
-    def compile(self, terms: int, at: FloatArray | None) -> PatternModel:
+    @cached_property
+    def noise(self) -> Noise:
+        return Noise.of(self.diffractogram)
+
+    def compile(
+        self,
+        terms: int,
+        at: FloatArray | None,
+        diffractogram: Diffractogram | None = None,
+        accuracy: CombAccuracy = FINE,
+    ) -> PatternModel:
         return compile_pattern(
-            self.diffractogram,
+            diffractogram or self.diffractogram,
             instrument=self.instrument,
             references=self.references,
             n_chebyshev=terms,
             humps=self.humps,
+            domain=(float(self.diffractogram.two_theta[0]), float(self.diffractogram.two_theta[-1])),
             at=at,
             texture_axes=self.texture_axes,
+            accuracy=accuracy,
         )
 
-    def run(self, pattern: PatternModel, start: FloatArray) -> _Run:
-        """Minimise, recompiling at the solution until the frozen angles agree with the refined ones."""
-        minimum = minimise(pattern, self.noise, start, tolerance=LOOSE)
+    def rough(self) -> _Rough:
+        """Return the problem of the first steps, which need direction rather than accuracy."""
+        step = float(np.median(np.diff(self.diffractogram.two_theta)))
+        factor = int(np.clip(ROUGH_STEP_DEG // step, 1, max(self.diffractogram.n_points // 600, 1)))
+        binned = self.diffractogram if factor == 1 else self.diffractogram.binned(factor)
+        pattern = self.compile(starting_order(self.diffractogram), None, binned, ROUGH)
+        return _Rough(binned, Noise.of(binned), pattern)
+
+    def run(self, rough: _Rough, start: FloatArray) -> _Run:
+        """Minimise the rough problem, then the whole one until frozen and refined angles agree."""
+        minimum = minimise(rough.pattern, rough.noise, start, tolerance=LOOSE)
         evaluations = minimum.steps + 1
-        orders = self.choose_order(pattern, minimum)
+        orders = self.choose_order(rough.pattern, minimum, rough.noise)
         terms = orders.terms[int(np.argmax(orders.probability))]
         for _ in range(MAX_COMPILATIONS):
             pattern = self.compile(terms, minimum.point.values)
-            minimum = minimise(pattern, self.noise, minimum.point.values, first_model=minimum.point.model)
+            minimum = minimise(pattern, self.noise, minimum.point.values)
             evaluations += minimum.steps + 1
-            if pattern.angle_drift(minimum.point.values) < DRIFT_LIMIT:
+            orders = self.choose_order(pattern, minimum, self.noise)
+            best = orders.terms[int(np.argmax(orders.probability))]
+            if pattern.angle_drift(minimum.point.values) < DRIFT_LIMIT and best == terms:
                 break
-        return _Run(pattern, minimum, self.choose_order(pattern, minimum), evaluations)
+            terms = best
+        return _Run(pattern, minimum, orders, evaluations)
 
-    def choose_order(self, pattern: PatternModel, minimum: Minimum) -> OrderChoice:
+    def choose_order(self, pattern: PatternModel, minimum: Minimum, noise: Noise) -> OrderChoice:
         """Weigh every background order by one Gauss-Newton step of the whole model (Schwarz 1978 criterion)."""
         n_phases, n_now = len(pattern.phases), pattern.n_chebyshev
         most = max(largest_order(self.diffractogram), n_now)
@@ -220,7 +255,7 @@ class _Problem:
         body = np.concatenate((jacobian[:n_phases], jacobian[n_linear:], jacobian[n_phases + n_now : n_linear], extra))
         weighted = body * root
         normal = weighted @ weighted.T
-        residual = root * (self.noise.observed - minimum.point.model)
+        residual = root * (noise.observed - minimum.point.model)
         gradient = weighted @ residual
         table = pattern.parameters
         own = slice(n_phases, n_phases + table.size)
@@ -241,7 +276,7 @@ class _Problem:
         explained = np.cumsum(half**2)
         orders = tuple(range(4, most + 1))
         ends = [free.size - most + terms for terms in orders]
-        points = self.noise.observed.size
+        points = noise.observed.size
         freedom = max(points - normal.shape[0], 1)
         total = minimum.point.objective + explained[free.size - most + n_now - 1]
         spread = max((total - explained[-1]) / freedom, 1.0)

@@ -39,7 +39,7 @@ from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import InputError
 from xrdz.kernel import AXIAL, GAUSS_SQUARED, LORENTZ, PATTERN, POSITION, sum_reflections
 from xrdz.parameters import Parameter, ParameterTable
-from xrdz.profile import DEGREE, Comb, floored_gauss_squared, profile_comb, total_width
+from xrdz.profile import DEGREE, FINE, Comb, CombAccuracy, floored_gauss_squared, profile_comb, total_width
 from xrdz.reference import Reference
 from xrdz.wavelength import Wavelength, emission_profile
 
@@ -381,6 +381,7 @@ def compile_pattern(
     at: FloatArray | None = None,
     parameters: ParameterTable | None = None,
     texture_axes: Sequence[tuple[int, int, int] | None] | None = None,
+    accuracy: CombAccuracy = FINE,
 ) -> PatternModel:
     """Compile the pattern model of `references` on the points of `diffractogram`.
 
@@ -389,6 +390,7 @@ def compile_pattern(
     at : nonlinear parameter values at which the discrete decisions are frozen; the table's starts when absent
     parameters : a table to use instead of the generic one, in the same order
     texture_axes : one axis per phase; the catalogue's first where absent
+    accuracy : of the profile combs
 
     Raises
     ------
@@ -423,6 +425,7 @@ def compile_pattern(
                 two_theta,
                 coarse_step,
                 axis or (reference.texture_axes or ((0, 0, 1),))[0],
+                accuracy,
             )
         )
         begin += count
@@ -465,6 +468,7 @@ def _compile_phase(
     two_theta: FloatArray,
     coarse_step: float,
     texture_axis: tuple[int, int, int],
+    accuracy: CombAccuracy,
 ) -> PhaseModel:
     system = reference.crystal_system
     n_cell = len(free_cell_names(system))
@@ -529,6 +533,7 @@ def _compile_phase(
         line_offset=line_offset,
         line_lorentz=line_lorentz,
         line_weight=line_weight,
+        accuracy=accuracy,
     )
     centre = 2.0 * DEGREE * theta + zero - 2.0 * DEGREE / instrument.radius_mm * displacement * np.cos(theta)
     centre += comb.mean_offset + kappa * comb.mean_axial

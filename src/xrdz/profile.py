@@ -75,11 +75,26 @@ T2_VARIANCE = float(_WEIGHT @ (_SQUARE - T2_MEAN) ** 2)
 T2_THIRD = float(_WEIGHT @ (_SQUARE - T2_MEAN) ** 3)
 """Mean, variance and third central moment of t^2."""
 
-ONE_NODE, TWO_NODES = 0.1, 0.5
-"""Largest axial shift over the width up to which one and two nodes are enough."""
 
-MERGE_WIDTHS = 0.06
-"""Emission lines closer than this many peak widths are treated as one."""
+
+@dataclass(frozen=True)
+class CombAccuracy:
+    """Where lines merge and how many axial nodes are used.
+
+    Parameters
+    ----------
+    merge : emission lines closer than this many peak widths are one node
+    one_node, two_nodes : largest axial shift over the width up to which one and two nodes are enough
+    """
+
+    merge: float = 0.06
+    one_node: float = 0.1
+    two_nodes: float = 0.5
+
+
+FINE = CombAccuracy()
+ROUGH = CombAccuracy(merge=0.5, one_node=0.4, two_nodes=2.0)
+"""`FINE` for the result; `ROUGH` for the way there, a third of the nodes."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +132,11 @@ def profile_comb(
     line_offset: FloatArray,
     line_lorentz: FloatArray,
     line_weight: FloatArray,
+    accuracy: CombAccuracy = FINE,
 ) -> Comb:
     """Return the comb of every reflection: its emission lines times the axial quadrature.
 
-    Lines closer than `MERGE_WIDTHS` widths are one node at their mean, with their variance. The number of axial nodes
+    Lines closer than `accuracy.merge` widths are one node at their mean, with their variance. The number of axial nodes
     follows the ratio of the largest shift to the width; a single node keeps the variance of the shifts. Both are
     decided here and frozen.
 
@@ -132,7 +148,7 @@ def profile_comb(
     line_offset, line_lorentz, line_weight : (lines, j) deg, deg, share of the area
     """
     n_peaks = theta.size
-    group, n_groups = _line_groups(line_offset, MERGE_WIDTHS * fwhm)
+    group, n_groups = _line_groups(line_offset, accuracy.merge * fwhm)
     peak = np.broadcast_to(np.arange(n_peaks), group.shape)
     key = (peak * line_offset.shape[0] + group).ravel()
     size = n_peaks * line_offset.shape[0]
@@ -147,7 +163,7 @@ def profile_comb(
         spread = np.maximum(grouped(line_offset**2) / share - offset**2, 0.0)
     share = share / share.sum(axis=1, keepdims=True)
 
-    count, axial_nodes = _axial_rules(theta, kappa, fwhm)
+    count, axial_nodes = _axial_rules(theta, kappa, fwhm, accuracy)
     start = np.concatenate(([0], np.cumsum(n_groups * count)))
     table = np.empty((5, int(start[-1])))
     for lines, nodes in {(int(a), int(b)) for a, b in zip(n_groups, count, strict=True)}:
@@ -178,7 +194,7 @@ def profile_comb(
 
 
 def _axial_rules(
-    theta: FloatArray, kappa: float, fwhm: FloatArray
+    theta: FloatArray, kappa: float, fwhm: FloatArray, accuracy: CombAccuracy
 ) -> tuple[IntArray, Callable[[int, IntArray], tuple[FloatArray, FloatArray, FloatArray]]]:
     """Return the number of axial nodes of each reflection, and a function that gives them.
 
@@ -190,7 +206,8 @@ def _axial_rules(
     low = DEGREE / 4.0 / np.tan(theta)
     high = DEGREE / 4.0 * np.tan(theta)
     spread = kappa * np.maximum(low, high) / fwhm
-    wanted = np.where(spread < ONE_NODE, 1, np.where(spread < TWO_NODES, 2, np.ceil(2.0 + 2.0 * spread)))
+    more = np.where(spread < accuracy.two_nodes, 2, np.ceil(2.0 + 2.0 * spread))
+    wanted = np.where(spread < accuracy.one_node, 1, more)
     count: IntArray = np.clip(wanted, 1, MAX_NODES).astype(np.int64)
 
     def nodes(number: int, peaks: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
