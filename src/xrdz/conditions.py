@@ -20,7 +20,9 @@ from xrdz.wavelength import Wavelength, wavelength_from_name
 ZERO_SU_DEG = 0.02
 DISPLACEMENT_SU_MM = 0.1
 ROUGHNESS_SU = 0.05
-"""Low angles lose up to some percent of their intensity on a rough or loosely packed surface (Suortti 1972)."""
+"""Low angles lose up to some percent of their intensity on a rough or loosely packed surface (Suortti 1972).
+
+The bound lies below zero: a bound at zero would make the estimate positive on average and pull the masses along."""
 
 AXIAL_KAPPA = (0.0015, 0.0015)
 """Prior of kappa without any hint: Soller slits between none to speak of and 5 degrees."""
@@ -123,5 +125,5 @@ def global_priors(resolution: Resolution, soller_deg: float | None) -> tuple[Par
         prior("v", resolution.v, -0.002, 0.006, -1.0, 1.0),
         prior("w", resolution.w, 0.005, 0.006, -1.0, 1.0),
         prior("kappa", axial, kappa, kappa_su, 0.0, 0.05),
-        Parameter("roughness", 0.0, 0.0, ROUGHNESS_SU, 0.0, 0.5),
+        Parameter("roughness", 0.0, 0.0, ROUGHNESS_SU, -0.15, 0.5),
     )

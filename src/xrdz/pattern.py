@@ -58,6 +58,9 @@ CORE_WIDTHS, CORE_SPREADS = 4.5, 3.0
 WINDOW_REACHES = 1.2
 """Least half width of a window in core ranges."""
 
+DRIFT_ANGLE, DRIFT_LN_WIDTH, DRIFT_AXIAL = 0.02, 0.25, 0.05
+"""How far angles (deg), widths and axial shifts may move before the model is compiled again."""
+
 CELL_RELATIVE_SU = 0.003
 CELL_ANGLE_SU = 0.3
 GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness")
@@ -109,6 +112,7 @@ class PhaseModel:
     texture_cos_squared: FloatArray
     texture_weight: FloatArray
     texture_offset: IntArray
+    frozen_fwhm: FloatArray
     half_window: FloatArray
     first: IntArray
     last: IntArray
@@ -170,6 +174,7 @@ class PatternModel:
     coarse: FloatArray
     stencil_start: IntArray
     stencil_weight: FloatArray
+    frozen_kappa: float
 
     @property
     def n_linear(self) -> int:
@@ -321,14 +326,21 @@ class PatternModel:
         )
         return columns
 
-    def angle_drift(self, values: FloatArray) -> float:
-        """Return the largest difference (deg 2theta) between frozen and refined Bragg angles."""
-        drifts = [
-            float(np.max(np.abs(self.peak_state(phase, values).bragg - 2.0 * DEGREE * phase.theta)))
-            for phase in self.phases
-            if phase.theta.size
-        ]
-        return max(drifts, default=0.0)
+    def drift(self, values: FloatArray) -> float:
+        """Return how far the refined model has moved from where it was frozen, one being the most that is allowed.
+
+        The largest of: Bragg angle over `DRIFT_ANGLE`, ln of the total width over `DRIFT_LN_WIDTH`, and axial
+        shift over the width and `DRIFT_AXIAL`.
+        """
+        worst = 0.0
+        axial = abs(float(values[KAPPA]) - self.frozen_kappa)
+        for phase in self.phases:
+            state = self.peak_state(phase, values)
+            angle = np.abs(state.bragg - 2.0 * DEGREE * phase.theta) / DRIFT_ANGLE
+            width = np.abs(np.log(state.fwhm / phase.frozen_fwhm)) / DRIFT_LN_WIDTH
+            shift = axial * np.abs(phase.comb.mean_axial) / state.fwhm / DRIFT_AXIAL
+            worst = max(worst, float(np.max(angle)), float(np.max(width)), float(np.max(shift)))
+        return worst
 
 
 def march_dollase(
@@ -440,6 +452,7 @@ def compile_pattern(
         coarse,
         stencil_start,
         stencil_weight,
+        float(values[KAPPA]),
     )
 
 
@@ -564,6 +577,7 @@ def _compile_phase(
         texture_cos_squared=angles.cos_squared[member],
         texture_weight=angles.weights[member],
         texture_offset=np.concatenate(([0], np.cumsum(counts))),
+        frozen_fwhm=fwhm,
         half_window=half_window,
         first=first,
         last=last,

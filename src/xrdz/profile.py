@@ -38,7 +38,7 @@ from xrdz.diffractogram import FloatArray
 IntArray = NDArray[np.int64]
 
 DEGREE = 180.0 / np.pi
-WIDTH_FLOOR = 0.015
+WIDTH_FLOOR = 0.02
 """Smallest Gaussian width (deg) the smooth floor lets a peak have."""
 
 MAX_NODES = 10

@@ -27,6 +27,9 @@ BoolArray = NDArray[np.bool_]
 PREDICTED_DECREASE = 1e-3
 """The fit has converged when the next step promises less than this decrease of the objective."""
 
+NEARLY, SETTLED_SU = 0.05, 0.005
+"""Below a predicted decrease of `NEARLY` it is enough that every scale would move by less than `SETTLED_SU` su."""
+
 MAX_STEPS = 60
 TRUST_SU = 1.5
 """No parameter moves by more than this many prior standard uncertainties in one step."""
@@ -236,7 +239,9 @@ def minimise(
             low[n_linear:][held] = high[n_linear:][held] = 0.0
         step, active = bounded_step(hessian, gradient, low, high)
         predicted = float(2.0 * gradient @ step - step @ hessian @ step)
-        if predicted < tolerance:
+        if predicted < tolerance or (
+            predicted < NEARLY * max(tolerance / PREDICTED_DECREASE, 1.0) and _scales_settled(pattern, hessian, step)
+        ):
             converged = True
             break
         if steps >= max_steps:
@@ -265,6 +270,19 @@ def minimise(
         damping = damping * 0.1 if ratio > 0.5 else damping * (3.0 if ratio < 0.2 else 1.0)
         damping = max(damping, 1e-9)
     return Minimum(point, converged, steps, normal, gradient, jacobian, weights, active)
+
+
+def _scales_settled(pattern: PatternModel, hessian: FloatArray, step: FloatArray) -> bool:
+    """Return whether no scale would move by more than `SETTLED_SU` of its standard uncertainty.
+
+    A flat valley of the width parameters may still promise a little decrease that no mass depends on.
+    """
+    diagonal = 1.0 / np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    scaled = hessian * diagonal * diagonal[:, None]
+    scaled[np.arange(len(scaled)), np.arange(len(scaled))] += 1e-10
+    variance = np.diag(np.linalg.inv(scaled)) * diagonal**2
+    moves = np.abs(step[: len(pattern.phases)]) / np.sqrt(np.maximum(variance[: len(pattern.phases)], 1e-300))
+    return bool(np.all(moves < SETTLED_SU))
 
 
 def _normal_equations(
