@@ -21,8 +21,11 @@ from xrdz import __version__
 from xrdz.errors import InputError, XrdzError
 
 COMMANDS = (
+    "fit",
+    "read",
     "claims",
     "method",
+    "reference",
 )
 """Modules of `xrdz.commands`, in the order `xrdz --help` lists them."""
 

@@ -228,6 +228,7 @@ def _mark_unexplained(axes: Axes, analysis: Analysis, result: FitResult) -> None
             ha="left" if place < 0.02 else "right" if place > 0.98 else "center",
             fontsize=11,
             color=UNEXPLAINED,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             arrowprops={"arrowstyle": "-|>", "color": UNEXPLAINED, "linewidth": 1.2, "shrinkB": 5.0},
             zorder=6,
         )
