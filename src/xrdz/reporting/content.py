@@ -1,0 +1,419 @@
+"""What a report says about one scan, in words and rounded numbers: the same for paper and for the screen.
+
+The result of `scan_content` is plain lists, texts and numbers, so that both the PDF's template and the pages' script
+take it as data. Rounding happens here and nowhere else; every number comes from the analysis document.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xrdz.claims import BY_NUMBER
+from xrdz.features import FEATURES
+from xrdz.numerals import at_decimals, interval_text, value_with_su
+from xrdz.reporting.item import Order, ReportItem
+
+NOT_STATED = "not stated"
+
+VERDICT_WORDS = {"met": "met", "not_met": "not met", "undecided": "undecided", "not_assessed": "not assessed"}
+
+LEVELS = ("severe", "warning", "info")
+
+UNITS: Mapping[str, tuple[float, str]] = {
+    "nickel": (100.0, " mass %"),
+    "porosity": (100.0, " %"),
+    "density": (1.0, " g/cm³"),
+}
+"""Factor and unit in which a claim's value and limits are shown; a ratio has neither."""
+
+RULES: Mapping[str, str] = {
+    "simple acceptance": "met when the value lies within the limits, not met otherwise",
+    "guard band": "met when the whole coverage interval lies within the limits, not met otherwise",
+    "non-binary": "met when the whole coverage interval lies within the limits, not met when it lies wholly outside, "
+    "undecided otherwise",
+}
+"""A decision rule by the words its name begins with, as a reader without ILAC-G8 at hand understands it."""
+
+PROVISIONAL = "provisional"
+MISSING = "the sample sheet gives no "
+
+PRINTED_KEYS = frozenset(
+    {"name", "address", "contact", "location", "accreditation", "logo", "analyst", "authorised_by"}
+)
+"""Keys of [laboratory] that have their own place in a report; all others are listed under their own name."""
+
+SMALLEST_PERCENT = 0.005
+"""A row of the budget below this is shown as `< 0.01 %`."""
+
+
+def scan_content(item: ReportItem) -> dict[str, Any]:
+    """Return everything a report says about a scan."""
+    document, order = item.document, item.order
+    claims = [claim_content(claim) for claim in document.get("claims") or ()]
+    return {
+        "name": item.name,
+        "sample": sample_id(item),
+        "status": status_text(document),
+        "answer": answer(document),
+        "headline": headline(document),
+        "item": item_facts(item),
+        "measurement": measurement_facts(item),
+        "phases": phase_rows(document),
+        "notes": phase_notes(document),
+        "budget": budget(document, order),
+        "claims": claims,
+        "rules": rules(document),
+        "provisional": provisional_text(document, order),
+        "agreement": agreement(document),
+        "findings": findings(document),
+        "trace": trace(document),
+    }
+
+
+def sample_id(item: ReportItem) -> str:
+    """Return the identification of the item tested: from the sample sheet, else the file's own word, else ""."""
+    metadata = item.document.get("source", {}).get("metadata") or {}
+    return str(item.order.sample.get("sample_id") or metadata.get("sample_id") or "")
+
+
+def status_text(document: Mapping[str, Any]) -> str:
+    """Return how the fit ended, in words."""
+    return str(document.get("status") or "failed").replace("_", " ")
+
+
+def formula_text(formula: str) -> str:
+    """Return a formula with its numbers as subscripts."""
+    return formula.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def ratio_label(document: Mapping[str, Any]) -> str:
+    """Return `m(Ni₃Sn₄)/m(Sn)` with the formulas of the phases of the mass ratio, "" without one."""
+    ratio = document.get("mass_ratio")
+    if not ratio:
+        return ""
+    formulas = {phase["id"]: formula_text(phase["formula"]) for phase in document.get("phases") or ()}
+    top, bottom = (formulas.get(ratio[key], ratio[key]) for key in ("numerator", "denominator"))
+    return f"m({top})/m({bottom})"
+
+
+def ratio_text(ratio: Mapping[str, Any]) -> str:
+    """Return a mass ratio with its uncertainty, or the limit that is known of it."""
+    low, high = ratio["interval95"]
+    if ratio.get("limit") == "upper":
+        return interval_text(None, high)
+    if ratio.get("limit") == "lower":
+        return interval_text(low, None)
+    return value_with_su(ratio["value"], ratio["su"])
+
+
+def answer(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return label, value and interval of the mass ratio; empty texts without one."""
+    ratio = document.get("mass_ratio")
+    if not ratio:
+        return {"label": "", "value": "", "interval": ""}
+    limited = ratio.get("limit") is not None
+    interval = "" if limited else interval_text(*ratio["interval95"])
+    return {"label": ratio_label(document), "value": ratio_text(ratio), "interval": interval}
+
+
+def headline(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the verdicts on claims 1 and 2, which the scan itself decides."""
+    return [
+        {"claim": claim["claim"], "verdict": claim["verdict"], "words": VERDICT_WORDS[claim["verdict"]]}
+        for claim in document.get("claims") or ()
+        if claim["claim"] in (1, 2)
+    ]
+
+
+def item_facts(item: ReportItem) -> list[list[str]]:
+    """Return label and text of what identifies the item tested and who ordered the test."""
+    sample, laboratory = item.order.sample, item.order.laboratory
+    rows = [
+        ["Customer", str(sample.get("customer") or NOT_STATED)],
+        ["Item tested", sample_id(item) or NOT_STATED],
+        ["Received", str(sample.get("received") or NOT_STATED)],
+    ]
+    for label, key in (("Sampled", "sampled"), ("Condition", "condition"), ("Note", "note")):
+        if sample.get(key):
+            rows.append([label, str(sample[key])])
+    if laboratory.get("location"):
+        rows.append(["Place of test", laboratory["location"]])
+    for key, text in laboratory.items():
+        if key not in PRINTED_KEYS:
+            rows.append([key.replace("_", " ").capitalize(), str(text)])
+    return rows
+
+
+def measurement_facts(item: ReportItem) -> list[list[str]]:
+    """Return label and text of how the item was measured and evaluated."""
+    document = item.document
+    source, method = document.get("source", {}), document.get("method", {})
+    metadata = source.get("metadata") or {}
+    version = f", version {method['version']}" if method.get("version") else ""
+    rows = [
+        ["Raw file", item.name],
+        ["Measured", str(metadata.get("start_time") or NOT_STATED)],
+        ["Operator", str(item.order.sample.get("operator") or metadata.get("operator") or NOT_STATED)],
+        ["Instrument", instrument_name(item) or NOT_STATED],
+        ["Scan", scan_text(source)],
+        ["Radiation", radiation_text(source.get("wavelength") or {})],
+        ["Method", f"{method.get('name') or NOT_STATED}{version}"],
+        ["Deviations", "; ".join(item.order.deviations) or "none"],
+    ]
+    return rows
+
+
+def instrument_name(item: ReportItem) -> str:
+    """Return the diffractometer: as the method has it, else as the file has it, else ""."""
+    metadata = item.document.get("source", {}).get("metadata") or {}
+    return item.order.instrument or str(metadata.get("instrument") or "")
+
+
+def scan_text(source: Mapping[str, Any]) -> str:
+    """Return range and number of points of the fitted part."""
+    if not source.get("two_theta"):
+        return NOT_STATED
+    low, high = source["two_theta"]
+    counted = "" if source.get("count_kind") == "counts" else f", intensities: {source.get('count_kind')}"
+    return f"{low:.2f} to {high:.2f}° 2θ, {source['n_points']} points{counted}"
+
+
+def radiation_text(wavelength: Mapping[str, Any]) -> str:
+    """Return the emission lines in angstrom, and where they were learnt from."""
+    lines = wavelength.get("lines") or ()
+    if not lines:
+        return NOT_STATED
+    origin = {"file": "from the file", "method": "from the method", "default": "assumed"}
+    where = origin.get(str(wavelength.get("from")), str(wavelength.get("from")))
+    return " + ".join(f"{angstrom:.5f}" for angstrom, _ in lines) + f" Å, {where}"
+
+
+def phase_rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the cells of the table of phases, by column."""
+    return [_phase_row(phase) for phase in document.get("phases") or ()]
+
+
+def _phase_row(phase: Mapping[str, Any]) -> dict[str, str]:
+    fraction, absolute = phase["mass_fraction"], phase.get("absolute_fraction")
+    low, high = fraction["interval95"]
+    detected = bool(phase.get("detected"))
+    texture = phase.get("texture") or {}
+    axis = " ".join(str(index) for index in texture.get("axis") or ())
+    r = texture.get("r")
+    return {
+        "id": phase["id"],
+        "formula": formula_text(phase["formula"]),
+        "detected": "yes" if detected else "no",
+        "share": percent(fraction) if detected else "not detected",
+        "interval": interval_text(_times(low, 100), _times(high, 100)) if detected else _at_most(high),
+        "absolute": "" if absolute is None else percent(absolute),
+        "detection_limit": "" if phase.get("detection_limit") is None else f"{100 * phase['detection_limit']:.2g}",
+        "cell": cell_text(phase.get("cell") or {}),
+        "size": estimated(phase.get("size_nm")),
+        "texture": f"{estimated(r)} [{axis}]" if r else "",
+        "r_bragg": "" if phase.get("r_bragg") is None else f"{phase['r_bragg']:.1f}",
+    }
+
+
+def phase_notes(document: Mapping[str, Any]) -> list[str]:
+    """Return what the table of phases needs beside it: the elements implied, and what is not crystalline."""
+    notes = []
+    elements = document.get("elements") or {}
+    if elements:
+        listed = ", ".join(f"{name} {percent(value)}" for name, value in elements.items())
+        notes.append(f"Elements implied by the phases, mass %: {listed}.")
+    amorphous = document.get("amorphous")
+    if amorphous:
+        low, high = amorphous["interval95"]
+        interval = interval_text(_times(low, 100), _times(high, 100))
+        notes.append(f"Not crystalline, of the sample: {percent(amorphous)} mass %, 95 % interval {interval}.")
+    return notes
+
+
+def percent(quantity: Mapping[str, Any]) -> str:
+    """Return a fraction with its combined uncertainty, in percent."""
+    return value_with_su(_times(quantity["value"], 100), _times(quantity["su"], 100))
+
+
+def estimated(quantity: Mapping[str, Any] | None) -> str:
+    """Return a value with its standard uncertainty, "" for none."""
+    return "" if quantity is None else value_with_su(quantity["value"], quantity["su"])
+
+
+def cell_text(cell: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the refined cell: lengths in angstrom, angles in degrees."""
+    greek = {"alpha": "α", "beta": "β", "gamma": "γ"}
+    return ", ".join(
+        f"{greek.get(name, name)} {estimated(value)}{'°' if name in greek else ''}" for name, value in cell.items()
+    )
+
+
+def _at_most(high: float | None) -> str:
+    return "" if high is None else f"< {100 * high:.2g}"
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value
+
+
+def budget(document: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    """Return the uncertainty of ln Z by source, in percent of Z, largest first, and the combined one."""
+    rows = [(row["source"], 100.0 * row["u_ln"]) for row in document.get("budget") or () if row["u_ln"] is not None]
+    rows.sort(key=lambda row: -row[1])
+    ratio = document.get("mass_ratio") or {}
+    combined = ""
+    if rows and ratio.get("value") and ratio.get("su"):
+        combined = percent_text(100.0 * ratio["su"] / ratio["value"])
+    laboratory = order.decision.get("method_u_ln")
+    if rows and laboratory:
+        rows.append(("the laboratory's reproducibility, from the method", 100.0 * laboratory))
+    return {
+        "rows": [{"source": source, "percent": value, "text": percent_text(value)} for source, value in rows],
+        "combined": combined,
+    }
+
+
+def percent_text(value: float) -> str:
+    """Return a share of Z in percent with two decimals."""
+    return f"{at_decimals(value, 2)} %" if value >= SMALLEST_PERCENT else "< 0.01 %"
+
+
+def claim_content(claim: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cells of one claim."""
+    number = int(claim["claim"])
+    known = BY_NUMBER.get(number)
+    features = known.features if known else ()
+    shown = next((name for name in features if FEATURES[name].limits is not None), "")
+    factor, unit = UNITS.get(shown, (1.0, ""))
+    value, limits, p = claim.get("value"), claim.get("limits"), claim.get("probability")
+    return {
+        "claim": number,
+        "text": known.text.replace("^3", "³") if known else "",
+        "value": "" if value is None else f"{factor * value:.4g}{unit}",
+        "limits": "" if not limits else f"{factor * limits[0]:g} to {factor * limits[1]:g}{unit}",
+        "probability": probability_text(p),
+        "verdict": claim["verdict"],
+        "words": VERDICT_WORDS[claim["verdict"]],
+        "provisional": PROVISIONAL in str(claim.get("why", "")),
+        "why": why_text(str(claim.get("why", "")), claim["verdict"]),
+        "risk": risk_text(claim),
+    }
+
+
+def why_text(why: str, verdict: str) -> str:
+    """Return what a verdict rests on, as short as it can be said.
+
+    The remark about a provisional verdict is left out, it is printed once for all; so are the parents of a claim that
+    its own features leave open; and what several parts begin with is said once.
+    """
+    parts = [part for part in why.split("; ") if not part.startswith(PROVISIONAL)]
+    own = [part for part in parts if not part.startswith("claim ")]
+    if verdict == "not_assessed" and own:
+        parts = own
+    missing = [part.removeprefix(MISSING) for part in parts if part.startswith(MISSING)]
+    if len(missing) > 1:
+        others = [part for part in parts if not part.startswith(MISSING)]
+        parts = [MISSING + ", nor ".join(missing), *others]
+    return "; ".join(parts)
+
+
+def risk_text(claim: Mapping[str, Any]) -> str:
+    """Return the specific risk of the decision in words, "" where none is known."""
+    if claim.get("consumer_risk") is not None:
+        return f"consumer's risk {probability_text(claim['consumer_risk'])}"
+    if claim.get("producer_risk") is not None:
+        return f"producer's risk {probability_text(claim['producer_risk'])}"
+    return ""
+
+
+def probability_text(p: float | None) -> str:
+    """Return a probability with three decimals; certainty is never claimed."""
+    if p is None:
+        return ""
+    if p > 0.9995:
+        return "> 0.999"
+    return "< 0.001" if p < 0.0005 else at_decimals(p, 3)
+
+
+def rules(document: Mapping[str, Any]) -> list[str]:
+    """Return the decision rules that were applied, each once and in words."""
+    found: dict[str, None] = {}
+    for claim in document.get("claims") or ():
+        rule = str(claim.get("rule") or "")
+        words = next((text for start, text in RULES.items() if rule.startswith(start)), None)
+        if words is not None and claim.get("verdict") != "not_assessed":
+            found[f"{rule}: {words}."] = None
+    return list(found)
+
+
+def provisional_text(document: Mapping[str, Any], order: Order) -> str:
+    """Return in plain words why verdicts are provisional, "" when none is."""
+    claims = [claim for claim in document.get("claims") or () if PROVISIONAL in str(claim.get("why", ""))]
+    if not claims:
+        return ""
+    reasons = {
+        part.partition(": ")[2]: None
+        for claim in claims
+        for part in str(claim["why"]).split("; ")
+        if part.startswith(f"{PROVISIONAL}: ")
+    }
+    told = "; ".join(reasons) or "the laboratory's own uncertainty is not known"
+    withheld = "" if order.decision.get("method_u_ln") else " Their uncertainty holds only what this one scan shows."
+    return f"Verdicts marked † are provisional: {told}.{withheld}"
+
+
+def agreement(document: Mapping[str, Any]) -> list[list[str]]:
+    """Return label and text of the agreement indices and of how the fit ended."""
+    found = document.get("agreement") or {}
+    rows = [["Fit", status_text(document)]]
+    for label, key, unit in (
+        ("R_wp", "rwp", " %"),
+        ("R_exp", "rexp", " %"),
+        ("Goodness of fit", "gof", ""),
+        ("R_wp after background", "rwp_background_subtracted", " %"),
+        ("Durbin-Watson", "durbin_watson", ""),
+    ):
+        if found.get(key) is not None:
+            rows.append([label, f"{at_decimals(found[key], 2)}{unit}"])
+    return rows
+
+
+def findings(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the findings, most serious first."""
+    rows = [
+        {key: str(finding.get(key) or "") for key in ("level", "code", "message", "where", "suggestion")}
+        for finding in document.get("findings") or ()
+    ]
+    return sorted(rows, key=lambda row: LEVELS.index(row["level"]) if row["level"] in LEVELS else 0)
+
+
+def trace(document: Mapping[str, Any]) -> list[list[str]]:
+    """Return label and text of what makes the result traceable to raw bytes."""
+    software = ", ".join(f"{name} {version}" for name, version in (document.get("software") or {}).items())
+    return [
+        ["SHA-256 of the raw file", str(document.get("source", {}).get("sha256") or NOT_STATED)],
+        ["SHA-256 of the method", str(document.get("method", {}).get("sha256") or NOT_STATED)],
+        ["SHA-256 of the references", str(document.get("references_sha256") or NOT_STATED)],
+        ["Software", software],
+    ]
+
+
+def worst_level(document: Mapping[str, Any]) -> str:
+    """Return the level of the most serious finding, "" without any."""
+    present = {str(finding.get("level")) for finding in document.get("findings") or ()}
+    return next((level for level in LEVELS if level in present), "")
+
+
+def counted(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
+    """Return how often each value of a key occurs, in the order first seen."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[str(row[key])] = counts.get(str(row[key]), 0) + 1
+    return counts
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number that exists, else None."""
+    return value if value is not None and math.isfinite(value) else None
