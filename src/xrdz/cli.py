@@ -22,10 +22,11 @@ from xrdz.errors import InputError, XrdzError
 
 COMMANDS = (
     "fit",
-    "read",
+    "reference",
+    "simulate",
     "claims",
     "method",
-    "reference",
+    "read",
 )
 """Modules of `xrdz.commands`, in the order `xrdz --help` lists them."""
 

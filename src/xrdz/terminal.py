@@ -192,7 +192,9 @@ def _claim_lines(analysis: Analysis, style: Style) -> list[str]:
         lines += _wrapped(claim.why, " " * len(label), style)
     others = [claim.claim for claim in analysis.claims if claim not in judged]
     if judged and others:
-        lines += _wrapped(f"claims {_ranges(others)} not assessed: the electrode's values come from --sample SHEET.csv", "", style)
+        lines += _wrapped(
+            f"claims {_ranges(others)} not assessed: the electrode's values come from --sample SHEET.csv", "", style
+        )
     return lines
 
 
