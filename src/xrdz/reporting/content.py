@@ -152,7 +152,7 @@ def measurement_facts(item: ReportItem) -> list[list[str]]:
     source, method = document.get("source", {}), document.get("method", {})
     metadata = source.get("metadata") or {}
     version = f", version {method['version']}" if method.get("version") else ""
-    rows = [
+    return [
         ["Raw file", item.name],
         ["Measured", str(metadata.get("start_time") or NOT_STATED)],
         ["Operator", str(item.order.sample.get("operator") or metadata.get("operator") or NOT_STATED)],
@@ -162,7 +162,6 @@ def measurement_facts(item: ReportItem) -> list[list[str]]:
         ["Method", f"{method.get('name') or NOT_STATED}{version}"],
         ["Deviations", "; ".join(item.order.deviations) or "none"],
     ]
-    return rows
 
 
 def instrument_name(item: ReportItem) -> str:
@@ -306,12 +305,16 @@ def why_text(why: str, verdict: str) -> str:
     """Return what a verdict rests on, as short as it can be said.
 
     The remark about a provisional verdict is left out, it is printed once for all; so are the parents of a claim that
-    its own features leave open; and what several parts begin with is said once.
+    its own features leave open, and the missing values of one that its parents decide; and what several parts begin
+    with is said once.
     """
     parts = [part for part in why.split("; ") if not part.startswith(PROVISIONAL)]
     own = [part for part in parts if not part.startswith("claim ")]
     if verdict == "not_assessed" and own:
         parts = own
+    decided = [part for part in parts if part.startswith("claim ") and part.endswith(": not met")]
+    if verdict == "not_met" and decided and all(part in decided or part.startswith(MISSING) for part in parts):
+        parts = decided
     missing = [part.removeprefix(MISSING) for part in parts if part.startswith(MISSING)]
     if len(missing) > 1:
         others = [part for part in parts if not part.startswith(MISSING)]

@@ -1,7 +1,8 @@
 """The test report as PDF/A: one page for a clean scan, a summary and one page a scan for a run.
 
 Fields after ISO/IEC 17025:2017, 7.8.2.1 and 7.8.6. Typst compiles the template `report.typ`; fonts are those inside
-the typst wheel and matplotlib's, never the system's, so the same input and date give the same bytes on any machine.
+the typst wheel and matplotlib's, so the same input and date give the same bytes on any machine; the system's are added
+only for scripts these cannot draw, such as Chinese.
 The standards are PDF/A-3a (archival, with the result attached as JSON) and PDF/UA-1 (accessible); the compiler
 refuses a document that breaks them.
 """
@@ -34,11 +35,12 @@ from xrdz.reporting.drawing import fit_drawing, ratio_drawing
 from xrdz.reporting.item import ReportItem, canonical
 from xrdz.reporting.names import printable
 
-STANDARDS = ["a-3a", "ua-1"]
-
 STATEMENT = "The results relate only to the items tested. Do not reproduce except in full."
 
 TEMPLATE = Path(__file__).with_name("report.typ")
+
+PLOT_HEIGHT, PLOT_HEIGHT_OF_RUN = 222.0, 262.0
+"""Height of the plot in points; a page of a run carries no signatures and leaves more room."""
 
 VERDICT_COLOURS = {"met": "#146C43", "not_met": "#A4161A", "undecided": "#B07D00", "not_assessed": "#5B636C"}
 
@@ -72,28 +74,41 @@ def pdf_report(items: Sequence[ReportItem], date: datetime, *, square_root: bool
     import typst
 
     data = _printable(report_data(items, date, square_root=square_root))
-    compiler = typst.Compiler(TEMPLATE.read_bytes(), root=str(TEMPLATE.parent), font_paths=_fonts())
+    inputs = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    fonts = _fonts(beyond_bundled_fonts(inputs))
+    compiler = typst.Compiler(TEMPLATE.read_bytes(), root=str(TEMPLATE.parent), font_paths=fonts)
     try:
         compiled = compiler.compile(
             format="pdf",
-            sys_inputs={"report": json.dumps(data, ensure_ascii=False, allow_nan=False)},
-            pdf_standards=STANDARDS,
+            sys_inputs={"report": inputs},
+            pdf_standards=["a-3a", "ua-1"],
             timestamp=int(date.timestamp()),
         )
     except typst.TypstError as error:
         raise InputError(f"report: the PDF could not be made ({error.message}); check the laboratory's logo") from None
-    content: bytes = compiled
-    return content
+    assert isinstance(compiled, bytes)
+    return compiled
 
 
-@lru_cache(maxsize=1)
-def _fonts() -> Any:
-    """Return the fonts inside the typst wheel and matplotlib's, the same on every machine."""
+def beyond_bundled_fonts(text: str) -> bool:
+    """Return whether a text holds characters of scripts that the bundled fonts cannot draw.
+
+    They draw Latin, Greek, Cyrillic, Armenian, Hebrew, Arabic, Georgian, punctuation, symbols and arrows.
+    """
+    drawn = ((0x0000, 0x06FF), (0x10A0, 0x10FF), (0x1D00, 0x2BFF), (0xFB00, 0xFFFF))
+    return not text.isascii() and any(
+        not any(low <= ord(character) <= high for low, high in drawn) for character in set(text)
+    )
+
+
+@lru_cache(maxsize=2)
+def _fonts(with_system_fonts: bool) -> Any:
+    """Return the fonts inside the typst wheel and matplotlib's, the same on every machine, and the system's on request."""
     import typst
 
     found = importlib.util.find_spec("matplotlib")
     folders = [] if found is None else [str(Path(place) / "mpl-data/fonts/ttf") for place in _places(found)]
-    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=True, font_paths=folders)
+    return typst.Fonts(include_system_fonts=with_system_fonts, include_embedded_fonts=True, font_paths=folders)
 
 
 def _places(spec: Any) -> list[str]:
@@ -105,9 +120,10 @@ def report_data(items: Sequence[ReportItem], date: datetime, *, square_root: boo
     first = items[0].order
     laboratory = first.laboratory
     identification = report_id(items, date)
-    scans = [_scan(number, item, square_root) for number, item in enumerate(items, 1)]
-    utc = date.astimezone(UTC)
     one = len(items) == 1
+    height = PLOT_HEIGHT if one else PLOT_HEIGHT_OF_RUN
+    scans = [_scan(number, item, square_root, height) for number, item in enumerate(items, 1)]
+    utc = date.astimezone(UTC)
     return {
         "id": identification,
         "title": "Test report",
@@ -139,7 +155,7 @@ def _operator(items: Sequence[ReportItem]) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-def _scan(number: int, item: ReportItem, square_root: bool) -> dict[str, Any]:
+def _scan(number: int, item: ReportItem, square_root: bool, height: float) -> dict[str, Any]:
     content = scan_content(item)
     svg, alt = None, ""
     if item.curves is not None:
@@ -153,6 +169,7 @@ def _scan(number: int, item: ReportItem, square_root: bool) -> dict[str, Any]:
         svg = fit_drawing(
             item.curves,
             [printable(label) for label in labels],
+            height=height,
             square_root=square_root,
             marked=marked,
             intensity_label="counts" if kind in ("counts", "rate") else "intensity, arbitrary unit",
