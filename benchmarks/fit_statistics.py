@@ -13,7 +13,8 @@ target is mean 0 +- 0.1 and sd 0.95 to 1.05) and `combined` (with background fle
 Pulls count where su(ln Z) < 0.1: nearer the detection limit ln Z is not normal and the program gives a limit instead.
 
 A fit has reached the minimum found from the truth when its ln Z agrees with that of a fit started at the true values
-within 0.1 posterior su, or when its objective is the lower one.
+within 0.1 posterior su, or when its objective is the lower one. Where the two chose different background orders, which
+evidence may leave undecided, the generic fit's own compiled model is minimised from the truth instead.
 
     PYTHONPATH=src OPENBLAS_NUM_THREADS=1 python benchmarks/fit_statistics.py --trials 300 --out statistics.json
 """
@@ -44,7 +45,7 @@ from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern
 from xrdz.profile import DEGREE
 from xrdz.quantify import BACKGROUND, COUNTING, MISFIT, MassEstimate, estimate_masses
 from xrdz.reference import Reference, reference
-from xrdz.solver import Noise, evaluate
+from xrdz.solver import Noise, evaluate, minimise
 from xrdz.wavelength import wavelength_from_name
 
 NUMERATOR, DENOMINATOR = "ni3sn4", "sn"
@@ -85,7 +86,7 @@ def draw_instrument(rng: np.random.Generator) -> tuple[InstrumentModel, dict[str
         monochromator_two_theta_deg=monochromator or None,
     )
     grid = np.array([20.0, 100.0])
-    model = conditions_of(Diffractogram(grid, np.ones(2)), instrument).instrument
+    model = conditions_of(Diffractogram(grid, np.ones(2, dtype=np.float64)), instrument).instrument
     return model, {"radius_mm": radius, "soller_deg": soller, "monochromator_deg": monochromator}
 
 
@@ -146,7 +147,7 @@ def simulate(seed: int, *, nuisance: str) -> Simulation:
     references = (reference(DENOMINATOR), reference(NUMERATOR))
     instrument, facts = draw_instrument(rng)
     two_theta = np.round(np.arange(20.0, rng.choice([90.0, 100.0, 120.0]) + 0.005, 0.02), 6)
-    blank = Diffractogram(two_theta, np.ones(two_theta.size))
+    blank = Diffractogram(two_theta, np.ones(two_theta.size, dtype=np.float64))
     generic = compile_pattern(blank, instrument=instrument, references=references, n_chebyshev=6)
     truth, drawn = draw_values(rng, generic.parameters, references, nuisance=nuisance)
     pattern = compile_pattern(blank, instrument=instrument, references=references, n_chebyshev=6, at=truth)
@@ -236,7 +237,10 @@ def run_trial(seed: int, nuisance: str) -> dict[str, Any]:
             )
         },
     }
-    record["reached"] = _reached(record)
+    record["reached"] = _reached(record) or (
+        generic.pattern.n_chebyshev != from_truth.pattern.n_chebyshev
+        and _reached_in_its_own_model(simulation, generic, su["posterior"])
+    )
     if not record["reached"]:
         record["differs"] = _differences(simulation, generic, from_truth)
     return record
@@ -263,6 +267,24 @@ def _reached(record: Mapping[str, Any]) -> bool:
     distance = abs(record["ln_ratio"] - record["ln_ratio_from_truth"])
     lower = record["objective"] < record["objective_from_truth"] and record["terms"] == record["terms_from_truth"]
     return bool(distance < SAME_MINIMUM_SU * record["su_from_truth"]["posterior"] or lower)
+
+
+def _reached_in_its_own_model(simulation: Simulation, generic: FitResult, su: float) -> bool:
+    """Return whether the generic fit's own compiled model leads from the truth to the same ln Z."""
+    found = minimise(generic.pattern, Noise.of(simulation.diffractogram), simulation.truth, first_model=generic.model)
+    masses = {
+        phase.id: scale * phase.mass_per_scale(found.point.values)
+        for phase, scale in zip(generic.pattern.phases, found.point.linear, strict=False)
+    }
+    ours = {
+        phase.id: scale * phase.mass_per_scale(generic.values)
+        for phase, scale in zip(generic.pattern.phases, generic.scales, strict=True)
+    }
+    if min(*masses.values(), *ours.values()) <= 0.0:
+        return False
+    distance = math.log(masses[NUMERATOR] / masses[DENOMINATOR]) - math.log(ours[NUMERATOR] / ours[DENOMINATOR])
+    lower = generic.minimum.point.objective < found.point.objective
+    return bool(abs(distance) < SAME_MINIMUM_SU * su or lower)
 
 
 def _differences(simulation: Simulation, generic: FitResult, from_truth: FitResult) -> dict[str, list[float]]:
