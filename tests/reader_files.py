@@ -366,7 +366,7 @@ def stoe(y: np.ndarray) -> bytes:
     data[0:14] = b"RAW_1.06Powdat"
     data[0x10:0x1F] = b"22-Sep-20 17:18"
     data[0x20:0x25] = b"tin 7"
-    struct.pack_into("<ff", data, 0x142, 1.5405981, 1.5443901)
+    struct.pack_into("<ff", data, 0x142, 1.54056, 1.54439)
     struct.pack_into("<HH", data, 0x1DA, data_blocks, len(data) // 512)
     data[0x600:0x608] = b"Operator"
     data[first - 0x200 : first - 0x1F1] = b"22-Sep-20 17:18"

@@ -353,8 +353,8 @@ def spike_mask(
     surroundings while both neighbours are far lower than the narrowest line could leave them. A Gaussian line of full
     width w has, at the distance D from its maximum, the share exp(-4 ln2 (D / w)^2); real lines have wider feet, and
     K-alpha2. Half of that share, less three standard deviations, is required to be missing at both neighbours, so where
-    the step is too coarse to tell, nothing is called a spike. w is half the typical width of the scan's own strong
-    lines, but at least `NARROWEST_FWHM`.
+    the step is too coarse to tell, nothing is called a spike. w is half the width of the scan's own narrow lines, but
+    at least `NARROWEST_FWHM`.
     """
     intensity = statistics.intensity
     n = intensity.size
@@ -363,7 +363,7 @@ def spike_mask(
         unit = np.broadcast_to(np.asarray(statistics.gain, dtype=np.float64), (n,))
     else:
         unit = statistics.su**2 / np.maximum(positive, 1e-9 * max(float(positive.max()), 1e-300))
-    line_width = max(NARROWEST_FWHM, 0.5 * _typical_width(two_theta, intensity, unit * positive))
+    line_width = max(NARROWEST_FWHM, 0.5 * _narrow_width(two_theta, intensity, unit * positive))
     spiked = np.zeros(n, dtype=bool)
     for length in (1, 2, 3):
         for start in _spikes_of(length, two_theta, positive, unit, line_width):
@@ -395,6 +395,8 @@ def _spikes_of(
 
     around = [shifted(offset) for offset in (-5, -4, -3, -2, length + 1, length + 2, length + 3, length + 4)]
     level = sum(around[1:], around[0]) / len(around)
+    # A line on one side lifts its mean: what the neighbours hold is measured above the quieter side.
+    quiet = np.minimum(sum(around[1:4], around[0]), sum(around[5:], around[4])) / 4
     highest_around = around[0]
     for other in around[1:]:
         highest_around = np.maximum(highest_around, other)
@@ -415,13 +417,16 @@ def _spikes_of(
         (significance > SPIKE_SIGNIFICANCE)
         & (lowest - level >= 0.3 * height)
         & (highest_around - level <= 0.1 * height + 4 * noise)
-        & (neighbour - level + 3 * noise < 0.5 * share * height)
+        & (neighbour - quiet + 3 * noise < 0.5 * share * height)
     )
     return np.flatnonzero(found) + margin
 
 
-def _typical_width(two_theta: FloatArray, intensity: FloatArray, variance: FloatArray) -> float:
-    """Return the median full width at half maximum of the scan's fifteen strongest lines, deg; 0 if there are none."""
+def _narrow_width(two_theta: FloatArray, intensity: FloatArray, variance: FloatArray) -> float:
+    """Return the lower quartile of the full widths at half maximum of the scan's strongest lines, deg; 0 without lines.
+
+    The quartile rather than the median: lines that overlap look wide, and an underestimate only lets spikes pass.
+    """
     level = float(np.median(intensity))
     noise = np.sqrt(np.maximum(variance, 1e-300))
     inner = intensity[1:-1]
@@ -433,16 +438,16 @@ def _typical_width(two_theta: FloatArray, intensity: FloatArray, variance: Float
     for peak in peaks:
         if taken[peak]:
             continue
-        half = 0.5 * (intensity[peak] + level)
-        left, right = peak, peak
+        half = 0.5 * (float(intensity[peak]) + level)
+        left = right = int(peak)
         while left > 0 and intensity[left] > half:
             left -= 1
         while right < intensity.size - 1 and intensity[right] > half:
             right += 1
         taken[left : right + 1] = True
-        # One or two points above half height may themselves be a spike and say nothing of the instrument.
-        if right - left > 3:
-            widths.append(float(two_theta[right] - two_theta[left]))
-        if len(widths) == 15:
+        low = np.interp(half, intensity[left : left + 2], two_theta[left : left + 2])
+        high = np.interp(-half, -intensity[right - 1 : right + 1], two_theta[right - 1 : right + 1])
+        widths.append(float(high - low))
+        if len(widths) == 20:
             break
-    return float(np.median(widths)) if widths else 0.0
+    return float(np.quantile(widths, 0.25)) if widths else 0.0

@@ -9,8 +9,8 @@ Where the file does not say, the gain is measured. Third differences annihilate 
 
     gain = median(d3^2 / (20 m)) / median(chi2_1),     median(chi2_1) = 0.4549
 
-Second differences (factor 6) give the same number for independent counts and a larger one for smoothed data, whose
-neighbours are alike: that ratio recognises smoothing.
+Points four apart give the same number for independent counts and a larger one for smoothed data, whose neighbours are
+alike: that ratio recognises smoothing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from xrdz.readers.recorded import RecordedScan, Unit
 CHI2_MEDIAN = 0.45493642311957283
 """Median of the chi-squared distribution with one degree of freedom."""
 
-SMOOTHED_RATIO = 0.55
-"""Third-difference variance over second-difference variance below which neighbouring points are not independent."""
+SMOOTHED_RATIO = 0.4
+"""Scatter of neighbours over scatter of distant points below which the data were smoothed."""
+
+SMOOTHING_REACH = 4
+"""Points apart at which smoothing over a usual window no longer makes values alike."""
 
 NOISE_FREE_GAIN = 1e-7
 """Measured gain relative to the largest intensity below which there is no counting noise at all: 10^7 counts."""
@@ -52,6 +55,7 @@ class MeasuredGain:
     """What the scatter of neighbouring points says: the gain, and how independent the points are."""
 
     gain: float
+    background: float
     independence: float
 
 
@@ -64,72 +68,83 @@ def measured_gain(intensity: FloatArray) -> MeasuredGain:
 
     Returns
     -------
-    gain : variance over expected intensity (robust, a few percent for 1000 points)
-    independence : third- over second-difference variance; about 1 for independent points, below 0.5 for smoothed ones
+    gain : variance over expected intensity in the less intense three quarters (a few percent for 1000 points)
+    background : the same in the background alone, where no line leaks into the differences but fewer points count
+    independence : gain of neighbours over gain of points four apart; about 1 for counts, far below 1 for smoothed data
     """
-    third = intensity[3:] - 3 * intensity[2:-1] + 3 * intensity[1:-2] - intensity[:-3]
-    second = intensity[2:-1] - 2 * intensity[1:-2] + intensity[:-3]
-    level = 0.25 * (intensity[3:] + intensity[2:-1] + intensity[1:-2] + intensity[:-3])
-    third_variance, second_variance = third**2 / 20.0, second**2 / 6.0
-    # Steep flanks leak into the differences; the less intense three quarters hold nearly all of the smooth parts.
-    smooth = level <= np.quantile(level, 0.75)
+    near, apart = _scatter(intensity, 1), _scatter(intensity, SMOOTHING_REACH)
+    # Distant points see the flanks of lines, so the two are compared in the background alone.
+    background = max(0.25, min(0.75, 150.0 / intensity.size))
+    quiet, reference = _gain(*near, background), _gain(*apart, background)
+    return MeasuredGain(_gain(*near, 0.75), quiet, quiet / reference if reference > 0 else 1.0)
+
+
+def _gain(scatter: FloatArray, level: FloatArray, share: float) -> float:
+    """Return the median of scatter over level among the `share` of points that are least intense but not empty."""
     floor = 1e-3 * max(float(np.abs(level).max()), 1e-300)
-    positive = smooth & (level > floor)
-    if np.count_nonzero(positive) < 20:
-        positive = level > 0.0
-    if not positive.any():
-        return MeasuredGain(0.0, 1.0)
-    gain = float(np.median(third_variance[positive] / level[positive])) / CHI2_MEDIAN
-    second_median = float(np.median(second_variance[positive] / level[positive])) / CHI2_MEDIAN
-    independence = gain / second_median if second_median > 0 else 1.0
-    return MeasuredGain(gain, independence)
+    smooth = (level <= np.quantile(level, share)) & (level > floor)
+    if np.count_nonzero(smooth) < 20:
+        smooth = level > 0.0
+    return float(np.median(scatter[smooth] / level[smooth])) / CHI2_MEDIAN if smooth.any() else 0.0
 
 
-def variance_offset(intensity: FloatArray) -> float:
-    """Return the variance at zero intensity, as a subtracted background leaves it; 0 when it is not significant.
+def _scatter(intensity: FloatArray, stride: int) -> tuple[FloatArray, FloatArray]:
+    """Return the squared third differences over 20 of points `stride` apart, and the means of their four points."""
+    n = intensity.size - 3 * stride
+    a, b, c, d = (intensity[k * stride : k * stride + n] for k in range(4))
+    return (d - 3 * c + 3 * b - a) ** 2 / 20.0, 0.25 * (a + b + c + d)
 
-    A line through the medians of ten bins of equal occupation, variance (of third differences) against level.
+
+def variance_line(intensity: FloatArray) -> tuple[float, float] | None:
+    """Return variance at zero intensity and variance per intensity, as a subtracted background leaves them.
+
+    None where the variance at zero is not significant, as for counts that were only scaled.
+
+    A weighted line through the medians of twenty bins of equal occupation, variance against level. The median of m
+    squared normal deviates has the relative standard error 2.3 / sqrt(m); third differences overlap, hence twice that.
     """
-    third = intensity[3:] - 3 * intensity[2:-1] + 3 * intensity[1:-2] - intensity[:-3]
-    level = 0.25 * (intensity[3:] + intensity[2:-1] + intensity[1:-2] + intensity[:-3])
-    third_variance = third**2 / 20.0
-    order = np.argsort(level)
-    bins = np.array_split(order, 10)
+    near, level = _scatter(intensity, 1)
+    bins = np.array_split(np.argsort(level), 20)
     levels = np.array([np.median(level[chosen]) for chosen in bins])
-    variances = np.array([np.median(third_variance[chosen]) for chosen in bins]) / CHI2_MEDIAN
-    if levels[0] > 0.2 * levels[-1]:
-        return 0.0
-    weight = 1.0 / np.maximum(variances, 1e-12 * max(float(variances.max()), 1e-300))
-    mean_level, mean_variance = np.average(levels, weights=weight), np.average(variances, weights=weight)
-    spread = np.average((levels - mean_level) ** 2, weights=weight)
-    if spread <= 0:
-        return 0.0
-    slope = np.average((levels - mean_level) * (variances - mean_variance), weights=weight) / spread
-    offset = float(mean_variance - slope * mean_level)
-    return offset if offset > 0.3 * float(variances[0]) and offset > 0 else 0.0
+    variances = np.array([np.median(near[chosen]) for chosen in bins]) / CHI2_MEDIAN
+    if levels[0] > 0.5 * levels[-1] or not np.all(variances > 0):
+        return None
+    relative = 4.6 / np.sqrt(min(chosen.size for chosen in bins))
+    weight = 1.0 / (relative * variances) ** 2
+    moments = np.array([[weight.sum(), weight @ levels], [weight @ levels, weight @ levels**2]])
+    covariance = np.linalg.inv(moments)
+    offset, slope = (float(v) for v in covariance @ np.array([weight @ variances, weight @ (levels * variances)]))
+    significant = offset > 4 * np.sqrt(covariance[0, 0]) and offset > 0.3 * float(variances[0])
+    return (offset, max(slope, 0.0)) if significant else None
 
 
 def lattice_spacing(intensity: FloatArray) -> float:
     """Return the spacing of which all intensities are whole multiples (counts times a scale), or 0.
 
-    Values written with few decimals are multiples of their last digit, which says nothing; the caller compares the
-    spacing with the measured gain.
+    The smallest difference of two values is one step of the counts, known to the rounding of the printed numbers; it is
+    refined on ever larger multiples as long as they stay whole. Multiples of the last printed digit say nothing of the
+    counts, so a power of ten is not taken.
     """
     values = np.unique(intensity[intensity > 0])
-    if values.size < 10:
+    if values.size < 20:
         return 0.0
     differences = np.diff(values)
-    spacing = float(differences[differences > 1e-9 * values[-1]].min(initial=np.inf))
-    if not np.isfinite(spacing):
+    spacing = float(differences.min())
+    if spacing < 1e-7 * values[-1]:
         return 0.0
-    # The smallest difference carries the rounding of two printed values; refine it on the small multiples.
+    apart = np.abs(values - values[int(differences.argmin())])
+    for reach in (3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5):
+        chosen = apart[(apart > 0) & (apart <= reach * spacing)]
+        multiples = np.rint(chosen / spacing)
+        if float(np.abs(chosen / spacing - multiples).max()) > 0.2:
+            return 0.0
+        spacing = float(chosen @ multiples / (multiples @ multiples))
     multiples = np.rint(values / spacing)
-    small = multiples <= 200
-    if np.count_nonzero(small) < 5:
+    if float(np.abs(values / spacing - multiples).max()) > 0.2 or multiples[-1] < 20:
         return 0.0
-    spacing = float(np.dot(values[small], multiples[small]) / np.dot(multiples[small], multiples[small]))
-    deviation = np.abs(values[small] / spacing - np.rint(values[small] / spacing))
-    return spacing if float(deviation.max()) < 0.1 else 0.0
+    spacing = float(values @ multiples / (multiples @ multiples))
+    exponent = np.log10(spacing)
+    return 0.0 if abs(exponent - round(float(exponent))) < 1e-4 else spacing
 
 
 def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
@@ -268,7 +283,7 @@ def _whole_numbers(seen: FloatArray, attenuation: FloatArray | None, findings: l
         findings.append(
             info(Code.NOT_COUNTS, f"all intensities are multiples of {divisor:g}: counts times {divisor:g}", place)
         )
-    elif measured.gain > 3.0:
+    elif min(measured.gain, measured.background) > 3.0:
         gain, kind = measured.gain, "scaled"
         findings.append(
             warning(
@@ -317,14 +332,15 @@ def _scaled(
             )
         )
         return _attenuated(seen, attenuation, gain, "unknown", findings)
-    offset = variance_offset(seen)
-    if offset > 0.0:
-        su = np.sqrt(offset + measured.gain * np.maximum(seen, 0.0))
+    line = variance_line(seen)
+    if line is not None:
+        offset, slope = line
+        su = np.sqrt(offset + slope * np.maximum(seen, 0.0))
         findings.append(
             warning(
                 Code.NOT_COUNTS,
                 "the intensities are not counts and scatter at zero intensity, as after subtracting a background;"
-                f" variance {offset:.3g} + {measured.gain:.3g} y from neighbouring points",
+                f" variance {offset:.3g} + {slope:.3g} y from neighbouring points",
                 place,
                 "export the scan as it was measured, with its counts",
             )
@@ -332,7 +348,7 @@ def _scaled(
         factor = 1.0 if attenuation is None else attenuation
         return Statistics(seen * factor, 1.0, su * factor, "unknown", tuple(findings))
     spacing = lattice_spacing(seen)
-    exact = spacing > 0 and 0.5 < measured.gain / spacing < 2.0
+    exact = spacing > 0 and 0.7 < measured.gain / spacing < 1.4
     gain = spacing if exact else measured.gain
     how = f"all are multiples of {gain:.6g}" if exact else "from the scatter of neighbouring points"
     what = "a rate without its time per step" if unit == "rate" else "not counts"

@@ -25,6 +25,7 @@ from xrdz.readers.vocabulary import (
     line_named_in,
     metadata_of,
     stated_lines,
+    unquoted,
     wavelength_of,
     wavelength_or_refuse,
     wavelength_values,
@@ -275,11 +276,24 @@ def _refuse_damage_between(tables: list[Table], place: str) -> None:
 def _table(rows: list[_Row], header: list[str], place: str) -> Table:
     findings: list[Finding] = []
     tokens = [row.tokens for row in rows]
+    _refuse_split_decimals(rows, place)
     convert = _number_format(rows, place, findings)
     values = np.empty((len(rows), len(tokens[0])), dtype=np.float64)
     for index, row in enumerate(rows):
         values[index] = [_value(convert(token), place, row.line) for token in row.tokens]
     return Table(values, rows[0].line, tuple(header), tuple(findings))
+
+
+def _refuse_split_decimals(rows: list[_Row], place: str) -> None:
+    """Refuse `20,02,862`: the comma both marks decimals and separates columns, so whole numbers follow each other."""
+    width = len(rows[0].tokens)
+    if width >= 3 and all(row.tokens[0].isdecimal() for row in rows):
+        split = next((row for row in rows if re.fullmatch(r"0\d*", row.tokens[1]) and len(row.tokens[1]) > 1), None)
+        if split is not None:
+            raise InputError(
+                f"{place} line {split.line}: {','.join(split.tokens)!r} is ambiguous: the comma could mark decimals or"
+                " separate columns; export with decimal points, or with semicolons between columns"
+            )
 
 
 def _value(token: str, place: str, line: int) -> float:
@@ -551,7 +565,7 @@ def header_pairs(header: tuple[str, ...]) -> dict[str, str]:
             continue
         match = _KEY_VALUE.match(line)
         if match and match.group(2).strip():
-            pairs.setdefault(match.group(1), match.group(2).strip().rstrip(",;").strip().strip('"'))
+            pairs.setdefault(unquoted(match.group(1)), unquoted(match.group(2).strip().rstrip(",;")))
     return pairs
 
 

@@ -46,8 +46,16 @@ def slit_degrees(text: str) -> float | None:
     return float(degrees.group(1)) if degrees else None
 
 
+def unquoted(value: str) -> str:
+    """Return text without blanks around it and without one pair of quotes around it."""
+    value = value.strip()
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].strip()
+    return value
+
+
 def _text(value: str) -> str | None:
-    cleaned = " ".join(value.strip().strip("'\"").split())
+    cleaned = " ".join(unquoted(value).split())
     return cleaned or None
 
 
