@@ -15,7 +15,7 @@ from xrdz.findings import Code, Finding, info, warning
 from xrdz.instrument import Instrument, Resolution
 from xrdz.parameters import Parameter
 from xrdz.pattern import ASSUMED_RADIUS_MM, InstrumentModel
-from xrdz.wavelength import Wavelength, wavelength_from_name
+from xrdz.wavelength import SATELLITE_SHARE, Wavelength, wavelength_from_name
 
 ZERO_SU_DEG = 0.02
 DISPLACEMENT_SU_MM = 0.1
@@ -63,8 +63,7 @@ def conditions_of(diffractogram: Diffractogram, instrument: Instrument) -> Condi
     model = InstrumentModel(
         wavelength=wavelength,
         radius_mm=float(radius),
-        monochromator_two_theta_deg=None if monochromator is None else float(monochromator),
-        priors=global_priors(resolution, soller),
+        priors=global_priors(resolution, soller, None if monochromator is None else float(monochromator)),
         lorentz=lorentz,
     )
     return Conditions(model, tuple(findings))
@@ -95,12 +94,18 @@ def _wavelength(diffractogram: Diffractogram, instrument: Instrument, findings: 
     return wavelength_from_name("CuKa", origin="default")
 
 
-def global_priors(resolution: Resolution, soller_deg: float | None) -> tuple[Parameter, ...]:
-    """Return the priors of zero, displacement, U, V, W, kappa and roughness, in the order of `pattern.GLOBAL_NAMES`.
+def global_priors(
+    resolution: Resolution, soller_deg: float | None, monochromator_two_theta_deg: float | None
+) -> tuple[Parameter, ...]:
+    """Return the priors of zero, displacement, U, V, W, kappa, roughness, polarization and satellite, in the order of `pattern.GLOBAL_NAMES`.
 
     Soller slits of full opening S pass axial angles with a triangular transmission of half width S/2, so that
     kappa = S^2 / 2 (S in rad) where the slits alone limit the divergence (see `profile`); sample and slit lengths
     reduce it, which the standard uncertainty of 40 % allows for.
+
+    The polarization A is 1 without a monochromator. With one, a mosaic crystal gives cos^2(2 theta_m) and a perfect one
+    |cos(2 theta_m)| (Azaroff 1955, Acta Cryst. 8, 701); real graphite lies between, so the prior is centred on the
+    former with half the difference as its standard uncertainty.
     """
 
     def prior(name: str, estimate: Estimate | None, mean: float, su: float, low: float, high: float) -> Parameter:
@@ -114,6 +119,10 @@ def global_priors(resolution: Resolution, soller_deg: float | None) -> tuple[Par
         value = resolution.axial.value
         su = resolution.axial.su if resolution.axial.su else 0.05 * value
         axial = Estimate(value**2, max(2.0 * value * su, 1e-5))
+    polarization, polarization_su = 1.0, 1e-3
+    if monochromator_two_theta_deg is not None:
+        cosine = abs(math.cos(math.radians(monochromator_two_theta_deg)))
+        polarization, polarization_su = cosine**2, max(0.5 * (cosine - cosine**2), 1e-3)
     kappa, kappa_su = AXIAL_KAPPA
     if soller_deg:
         kappa = 0.5 * math.radians(soller_deg) ** 2
@@ -126,4 +135,6 @@ def global_priors(resolution: Resolution, soller_deg: float | None) -> tuple[Par
         prior("w", resolution.w, 0.005, 0.006, -1.0, 1.0),
         prior("kappa", axial, kappa, kappa_su, 0.0, 0.05),
         Parameter("roughness", 0.0, 0.0, ROUGHNESS_SU, -0.15, 0.5),
+        Parameter("polarization", polarization, polarization, polarization_su, 0.0, 1.5),
+        Parameter("satellite", SATELLITE_SHARE[0], SATELLITE_SHARE[0], SATELLITE_SHARE[1], 1e-4, 0.05),
     )

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrdz.errors import InputError
-from xrdz.scattering import dispersion, form_factor
+from xrdz.scattering import OXIDE_ION, dispersion, form_factor
 
 if TYPE_CHECKING:
     from xrdz.reference import Reference
@@ -273,6 +273,18 @@ def group_pairs(n_groups: int) -> IntArray:
     return np.stack(np.triu_indices(n_groups), axis=1)
 
 
+def scatterer(reference: Reference, element: str) -> str:
+    """Return whose form factor an element of a reference has: `O2-` for the oxygen of an oxide, else the neutral atom.
+
+    Oxide oxygen holds more charge, more spread out, than the free atom: below s = 0.25/angstrom its form factor differs
+    by up to 20 %. The neutral atom gives displacement parameters of oxygen near zero where neutron diffraction has
+    0.3 to 0.6 angstrom^2. Hydroxides and carbonates, whose oxygen is bound covalently, keep the neutral atom.
+    """
+    if element == "O" and not {"H", "C", "N"} & set(reference.groups):
+        return OXIDE_ION
+    return element
+
+
 def pair_products(reference: Reference, reflections: Reflections, *, wavelength: float) -> FloatArray:
     """Return P_kl, of which <|F|^2> = sum_{k<=l} P_kl exp(-(B_k + B_l) s^2) is made.
 
@@ -291,7 +303,7 @@ def pair_products(reference: Reference, reflections: Reflections, *, wavelength:
     """
     f = np.stack(
         [
-            form_factor(element, s=reflections.s) + dispersion(element, wavelength=wavelength)
+            form_factor(scatterer(reference, element), s=reflections.s) + dispersion(element, wavelength=wavelength)
             for element in reference.groups
         ],
         axis=1,

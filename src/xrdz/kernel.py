@@ -38,8 +38,8 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 CENTRAL_REACH = 4.5
 """|Re z| inside which the series is used; both it and the continued fraction outside are good to 4e-7 of w(0)."""
 
-PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL = range(5)
-"""The five basis functions a derivative column can be a multiple of, in the order of the kernel's work arrays."""
+PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL, SATELLITE = range(6)
+"""The six basis functions a derivative column can be a multiple of, in the order of the kernel's work arrays."""
 
 _INVERSE_ROOT_PI = 1.0 / math.sqrt(math.pi)
 _VARIANCE_PER_FWHM_SQUARED = 1.0 / (8.0 * math.log(2.0))
@@ -82,6 +82,7 @@ def sum_reflections(
     node_gauss: FloatArray,
     node_lorentz: FloatArray,
     node_weight: FloatArray,
+    node_slope: FloatArray,
     mean_offset: FloatArray,
     mean_axial: FloatArray,
     mean_lorentz: FloatArray,
@@ -100,7 +101,7 @@ def sum_reflections(
     centre, gauss_squared, lorentz : (j,) of each reflection, deg, deg^2, deg; half_window, first, last : its window;
         core_first, core_last : where the comb itself is summed, beyond it T stands for it
     node_start : (j + 1,) first node of each reflection; node_* : offset (deg), shift per
-        kappa (deg), extra squared Gaussian width (deg^2), Lorentzian width (deg), weight
+        kappa (deg), extra squared Gaussian width (deg^2), Lorentzian width (deg), weight; node_slope : d weight / d satellite
     mean_offset, mean_axial, mean_lorentz, variance : (j,) moments of the nodes, for the tail
     basis : (rows,) which basis function each column is a multiple of
     coefficient : (rows, j) the multiples
@@ -114,8 +115,8 @@ def sum_reflections(
     size = n_coarse
     for j in range(centre.size):
         size = max(size, last[j] - first[j])
-    work = np.empty((5, size))
-    value, position, gauss, width, axial = work[0], work[1], work[2], work[3], work[4]
+    work = np.empty((6, size))
+    value, position, gauss, width, axial, satellite = work[0], work[1], work[2], work[3], work[4], work[5]
     share = np.empty((4, size))
     real, imaginary = np.empty(size), np.empty(size)
 
@@ -147,6 +148,7 @@ def sum_reflections(
                     inverse,
                     y,
                     node_weight[node] * inverse * _INVERSE_ROOT_PI,
+                    node_slope[node] * inverse * _INVERSE_ROOT_PI,
                     node_g2,
                     node_axial[node],
                     real[: high - low],
@@ -156,6 +158,7 @@ def sum_reflections(
                     gauss[low:high],
                     width[low:high],
                     axial[low:high],
+                    satellite[low:high],
                 )
             # Between core and window edge only (1 - t) T is left; inside the core the tail's share t T is taken out.
             window = x[start : start + count]
@@ -211,6 +214,7 @@ def sum_reflections(
             gauss[:n_coarse],
             width[:n_coarse],
         )
+        satellite[:n_coarse] = 0.0
         for i in range(n_coarse):
             axial[i] = mean_axial[j] * position[i]
         _add_columns(j, 0, n_coarse, basis, coefficient, work, tail)
@@ -293,6 +297,7 @@ def _add_node(
     inverse: float,
     y: float,
     amplitude: float,
+    slope: float,
     g2: float,
     axial: float,
     real: FloatArray,
@@ -302,10 +307,14 @@ def _add_node(
     gauss: FloatArray,
     lorentz: FloatArray,
     shifted: FloatArray,
+    satellite: FloatArray,
 ) -> None:
     """Add one node's value and derivatives from w(z); one output a loop, so that each is vectorised."""
     for i in range(x.size):
         value[i] += amplitude * real[i]
+    if slope != 0.0:
+        for i in range(x.size):
+            satellite[i] += slope * real[i]
     two, steep = 2.0 * amplitude * inverse, 2.0 * _INVERSE_ROOT_PI
     # d/dcentre of Re w is -Re w'(z) / (sigma sqrt 2), w' = -2 z w + 2 i / sqrt(pi)
     for i in range(x.size):

@@ -21,6 +21,8 @@ UNITS: Mapping[str, str] = {
     "w": "deg^2",
     "kappa": "((S+H)/L)^2",
     "roughness": "1",
+    "polarization": "1",
+    "satellite": "1",
     "a": "angstrom",
     "b": "angstrom",
     "c": "angstrom",

@@ -4,7 +4,7 @@
 
     x_hkl,l = 2 asin(lambda_l / 2d) + zero - (2 s cos(theta) / R) 180/pi          s: displacement, R: goniometer radius
     |F|^2   = sum_{k<=l} P_kl exp(-(B_k + B_l) / (4 d^2))                          B per element of each phase
-    LP      = (1 + A cos^2 2theta) / (sin^2 theta cos theta)                       A = cos^2(2theta_monochromator) or 1
+    LP      = (1 + A cos^2 2theta) / (sin^2 theta cos theta)                       A = cos^2(2theta_monochromator) or 1, refined
     R       = exp(-q (1 / sin theta - 1))                                         q: roughness, Suortti 1972
     O(hkl)  = mean over equivalents of (r^2 cos^2 a + sin^2 a / r)^(-3/2)          March 1932; Dollase 1986
 
@@ -37,7 +37,7 @@ from xrdz.crystal import (
 )
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import InputError
-from xrdz.kernel import AXIAL, GAUSS_SQUARED, LORENTZ, PATTERN, POSITION, sum_reflections
+from xrdz.kernel import AXIAL, GAUSS_SQUARED, LORENTZ, PATTERN, POSITION, SATELLITE, sum_reflections
 from xrdz.parameters import Parameter, ParameterTable
 from xrdz.profile import DEGREE, FINE, Comb, CombAccuracy, floored_gauss_squared, profile_comb, total_width
 from xrdz.reference import Reference
@@ -63,8 +63,10 @@ DRIFT_ANGLE, DRIFT_LN_WIDTH, DRIFT_AXIAL = 0.02, 0.25, 0.05
 
 CELL_RELATIVE_SU = 0.003
 CELL_ANGLE_SU = 0.3
-GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness")
+GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness", "polarization", "satellite")
 KAPPA = GLOBAL_NAMES.index("kappa")
+POLARIZATION = GLOBAL_NAMES.index("polarization")
+SATELLITE_SHARE = GLOBAL_NAMES.index("satellite")
 WIDTH_NAMES = ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss")
 
 
@@ -76,22 +78,14 @@ class InstrumentModel:
     ----------
     wavelength : emission lines
     radius_mm : goniometer radius
-    monochromator_two_theta_deg : None without a monochromator
     priors : one `Parameter` per global nonlinear parameter, in the order of `GLOBAL_NAMES`
     lorentz : instrument's Lorentzian X tan(theta), Y / cos(theta) in degrees, held
     """
 
     wavelength: Wavelength
     radius_mm: float
-    monochromator_two_theta_deg: float | None
     priors: tuple[Parameter, ...]
     lorentz: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def polarization(self) -> float:
-        """A of the Lorentz-polarization factor."""
-        angle = self.monochromator_two_theta_deg
-        return 1.0 if angle is None else float(np.cos(np.radians(angle)) ** 2)
 
 
 @dataclass(frozen=True)
@@ -175,6 +169,8 @@ class PatternModel:
     stencil_start: IntArray
     stencil_weight: FloatArray
     frozen_kappa: float
+    frozen_polarization: float
+    frozen_satellite: float
 
     @property
     def n_linear(self) -> int:
@@ -231,7 +227,7 @@ class PatternModel:
 
     def _peaks(self, phase: PhaseModel, values: FloatArray) -> tuple[PeakState, FloatArray]:
         """Return the reflections and the coefficient matrix of the phase's columns, (rows, reflections)."""
-        zero, displacement, u, v, w, _, roughness = values[: len(GLOBAL_NAMES)]
+        zero, displacement, u, v, w, _, roughness, polarization, _ = values[: len(GLOBAL_NAMES)]
         own = values[phase.parameter_index]
         n_cell = phase.n_cell
         cell = own[:n_cell]
@@ -260,7 +256,10 @@ class PatternModel:
 
         damping = np.exp(-(B[phase.pair_first] + B[phase.pair_second])[None, :] * phase.s_squared[:, None])
         depth = 1.0 / np.sin(phase.theta) - 1.0
-        surface = np.exp(-roughness * depth)
+        # Both factors relative to their frozen value 1: LP was frozen with the polarization of the compilation.
+        polarized = np.cos(2.0 * phase.theta) ** 2
+        relative = (1.0 + polarization * polarized) / (1.0 + self.frozen_polarization * polarized)
+        surface = np.exp(-roughness * depth) * relative
         pairs = phase.pair_intensity * (damping * surface[:, None])
         untextured = pairs.sum(axis=1)
         orientation, orientation_slope = march_dollase(
@@ -277,6 +276,8 @@ class PatternModel:
         coefficient[5] = floor_slope * intensity
         coefficient[6] = intensity
         coefficient[7] = -depth * intensity
+        coefficient[9] = intensity
+        coefficient[8] = polarized / (1.0 + polarization * polarized) * intensity
         row = 1 + len(GLOBAL_NAMES)
         coefficient[row : row + n_cell] = (centre_by_bragg * bragg_by_q * intensity) * q_by_cell.T
         row += n_cell
@@ -315,7 +316,8 @@ class PatternModel:
             comb.axial,
             comb.gauss,
             comb.lorentz,
-            comb.weight,
+            comb.weight + (float(values[SATELLITE_SHARE]) - self.frozen_satellite) * comb.slope,
+            comb.slope,
             comb.mean_offset,
             comb.mean_axial,
             comb.mean_lorentz,
@@ -453,6 +455,8 @@ def compile_pattern(
         stencil_start,
         stencil_weight,
         float(values[KAPPA]),
+        float(values[POLARIZATION]),
+        float(values[SATELLITE_SHARE]),
     )
 
 
@@ -516,23 +520,32 @@ def _compile_phase(
     expected = np.exp(
         -0.25 * q[:, None] * values[parameter_index[n_cell + 4 : -1]][pairs].sum(axis=1)[None, :]
     )
+    zero, displacement, u, v, w, kappa, _, _, satellite = values[: len(GLOBAL_NAMES)]
     pair_intensity = np.zeros_like(products[0])
-    line_offset, line_lorentz, line_weight = np.empty((3, len(profile), q.size))
+    line_offset, line_lorentz, line_weight, line_slope = np.empty((4, len(profile), q.size))
+    with_satellite = any(line.satellite for line in profile)
+    listed_share = sum(line.weight for line in profile if line.satellite)
     for number, line in enumerate(profile):
         line_theta = np.arcsin(0.5 * line.angstrom * np.sqrt(q))
-        factor = line.weight * listed.multiplicity[inside]
-        factor *= lorentz_polarization(line_theta, polarization=instrument.polarization)
+        # The satellite share is refined; the listed lines divide the rest among them.
+        if with_satellite:
+            weight = satellite if line.satellite else line.weight * (1.0 - satellite) / (1.0 - listed_share)
+            slope = 1.0 if line.satellite else -line.weight / (1.0 - listed_share)
+        else:
+            weight, slope = line.weight, 0.0
+        factor = weight * listed.multiplicity[inside]
+        factor *= lorentz_polarization(line_theta, polarization=float(values[POLARIZATION]))
         share = products[line.principal] * factor[:, None]
         pair_intensity += share
         line_offset[number] = 2.0 * DEGREE * (line_theta - theta)
         line_lorentz[number] = 2.0 * DEGREE * line.fwhm / line.angstrom * np.tan(line_theta)
         line_weight[number] = (share * expected).sum(axis=1)
+        line_slope[number] = line_weight[number] * (slope / weight if weight > 0.0 else 0.0)
     # Areas relative to their sum keep the scale near the counts it stands for.
     normalisation = float(pair_intensity.sum())
     pair_intensity = np.ascontiguousarray(pair_intensity / normalisation)
 
     size_lorentz, strain_lorentz, size_gauss, strain_gauss = values[parameter_index[n_cell : n_cell + 4]]
-    zero, displacement, u, v, w, kappa, _ = values[: len(GLOBAL_NAMES)]
     tangent, secant = np.tan(theta), 1.0 / np.cos(theta)
     raw = (u + strain_gauss) * tangent**2 + v * tangent + w + size_gauss * secant**2
     fwhm = total_width(
@@ -546,6 +559,7 @@ def _compile_phase(
         line_offset=line_offset,
         line_lorentz=line_lorentz,
         line_weight=line_weight,
+        line_slope=line_slope,
         accuracy=accuracy,
     )
     centre = 2.0 * DEGREE * theta + zero - 2.0 * DEGREE / instrument.radius_mm * displacement * np.cos(theta)
@@ -560,7 +574,7 @@ def _compile_phase(
     angles = march_dollase_geometry(reference, listed, texture_axis)
     member = np.concatenate([np.arange(angles.offsets[k], angles.offsets[k + 1]) for k in inside])
     counts = np.diff(angles.offsets)[inside]
-    basis = [PATTERN, POSITION, POSITION, GAUSS_SQUARED, GAUSS_SQUARED, GAUSS_SQUARED, AXIAL, PATTERN]
+    basis = [PATTERN, POSITION, POSITION, GAUSS_SQUARED, GAUSS_SQUARED, GAUSS_SQUARED, AXIAL, PATTERN, PATTERN, SATELLITE]
     basis += [POSITION] * n_cell + [LORENTZ, LORENTZ, GAUSS_SQUARED, GAUSS_SQUARED] + [PATTERN] * (n_displacement + 1)
     return PhaseModel(
         reference=reference,

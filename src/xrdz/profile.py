@@ -109,6 +109,7 @@ class Comb:
     gauss : variance the node stands for, as a squared Gaussian full width, deg^2
     lorentz : natural Lorentzian width, deg
     weight : share of the area; sums to 1 for each reflection
+    slope : derivative of the weight by the share of the satellite lines; sums to 0
     mean_offset, mean_axial, mean_lorentz, variance : (j,) moments; the variance (deg^2) at the compiled kappa
     """
 
@@ -118,6 +119,7 @@ class Comb:
     gauss: FloatArray
     lorentz: FloatArray
     weight: FloatArray
+    slope: FloatArray
     mean_offset: FloatArray
     mean_axial: FloatArray
     mean_lorentz: FloatArray
@@ -132,6 +134,7 @@ def profile_comb(
     line_offset: FloatArray,
     line_lorentz: FloatArray,
     line_weight: FloatArray,
+    line_slope: FloatArray,
     accuracy: CombAccuracy = FINE,
 ) -> Comb:
     """Return the comb of every reflection: its emission lines times the axial quadrature.
@@ -145,7 +148,8 @@ def profile_comb(
     theta : (j,) Bragg angle of the principal line, rad
     fwhm : (j,) width expected, deg
     kappa : axial divergence expected
-    line_offset, line_lorentz, line_weight : (lines, j) deg, deg, share of the area
+    line_offset, line_lorentz, line_weight, line_slope : (lines, j) deg, deg, share of the area, and its derivative by
+        the share of the satellite
     """
     n_peaks = theta.size
     group, n_groups = _line_groups(line_offset, accuracy.merge * fwhm)
@@ -153,19 +157,22 @@ def profile_comb(
     key = (peak * line_offset.shape[0] + group).ravel()
     size = n_peaks * line_offset.shape[0]
 
-    def grouped(values: FloatArray) -> FloatArray:
-        sums: FloatArray = np.bincount(key, weights=(line_weight * values).ravel(), minlength=size)
+    def grouped(values: FloatArray, weight: FloatArray = line_weight) -> FloatArray:
+        sums: FloatArray = np.bincount(key, weights=(weight * values).ravel(), minlength=size)
         return sums.reshape(n_peaks, -1)
 
     share = grouped(np.ones_like(line_offset))
     with np.errstate(invalid="ignore", divide="ignore"):
         offset, lorentz = grouped(line_offset) / share, grouped(line_lorentz) / share
         spread = np.maximum(grouped(line_offset**2) / share - offset**2, 0.0)
-    share = share / share.sum(axis=1, keepdims=True)
+    total = share.sum(axis=1, keepdims=True)
+    slope = grouped(np.ones_like(line_offset), line_slope) / total
+    share = share / total
+    slope = slope - share * slope.sum(axis=1, keepdims=True)
 
     count, axial_nodes = _axial_rules(theta, kappa, fwhm, accuracy)
     start = np.concatenate(([0], np.cumsum(n_groups * count)))
-    table = np.empty((5, int(start[-1])))
+    table = np.empty((6, int(start[-1])))
     for lines, nodes in {(int(a), int(b)) for a, b in zip(n_groups, count, strict=True)}:
         peaks = np.flatnonzero((n_groups == lines) & (count == nodes))
         places = (start[peaks][:, None] + np.arange(lines * nodes)).ravel()
@@ -178,10 +185,11 @@ def profile_comb(
                 np.repeat(8.0 * np.log(2.0) * variance, nodes, axis=1),
                 np.repeat(lorentz[peaks, :lines], nodes, axis=1),
                 share[peaks, :lines, None] * axial_weight[:, None, :],
+                slope[peaks, :lines, None] * axial_weight[:, None, :],
             )
         ):
             table[row, places] = values.ravel()
-    node_offset, axial, gauss, node_lorentz, weight = (np.ascontiguousarray(row) for row in table)
+    node_offset, axial, gauss, node_lorentz, weight, node_slope = (np.ascontiguousarray(row) for row in table)
 
     def mean(of: FloatArray) -> FloatArray:
         return np.add.reduceat(weight * of, start[:-1])
@@ -189,7 +197,17 @@ def profile_comb(
     place = node_offset + kappa * axial
     variance = np.maximum(mean(place**2) - mean(place) ** 2, 0.0) + mean(gauss) / (8.0 * np.log(2.0))
     return Comb(
-        start, node_offset, axial, gauss, node_lorentz, weight, mean(node_offset), mean(axial), mean(node_lorentz), variance
+        start=start,
+        offset=node_offset,
+        axial=axial,
+        gauss=gauss,
+        lorentz=node_lorentz,
+        weight=weight,
+        slope=node_slope,
+        mean_offset=mean(node_offset),
+        mean_axial=mean(axial),
+        mean_lorentz=mean(node_lorentz),
+        variance=variance,
     )
 
 

@@ -44,6 +44,8 @@ PRIOR_GROUPS: Mapping[str, str] = {
     "w": "peak shape",
     "kappa": "peak shape",
     "roughness": "surface roughness",
+    "polarization": "polarization",
+    "satellite": "peak shape",
     "zero": "cell and position",
     "displacement": "cell and position",
 }

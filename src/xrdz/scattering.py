@@ -82,12 +82,24 @@ def _element_index(element: str) -> int:
     raise InputError(f"element {element!r} is not known{hint} Give a chemical symbol from H to Cf, without a charge")
 
 
+OXIDE_ION = "O2-"
+"""Oxygen in oxides. The free ion is not bound; its form factor is that in the field of a crystal."""
+
+_OXIDE_GAUSSIANS = np.array(
+    [
+        *(3.990247, 2.300563, 0.607200, 1.907882, 1.167080),
+        *(16.639956, 5.636819, 0.108493, 47.299709, 0.379984),
+        0.025429,
+    ]
+)
+
+
 def form_factor(element: str, *, s: FloatArray) -> FloatArray:
-    """Return the form factor f0(s) = c + sum_i a_i exp(-b_i s^2) of the neutral atom, electrons.
+    """Return the form factor f0(s) = c + sum_i a_i exp(-b_i s^2) of the neutral atom or of `O2-`, electrons.
 
     Parameters
     ----------
-    element : chemical symbol, H to Cf
+    element : chemical symbol, H to Cf, or `O2-`
     s : any shape, sin(theta)/lambda in 1/angstrom; the parametrization holds for 0 to 6
 
     Returns
@@ -98,7 +110,7 @@ def form_factor(element: str, *, s: FloatArray) -> FloatArray:
     ----------
     Waasmaier & Kirfel 1995, Acta Cryst. A51, 416, equation 2.
     """
-    row = _tables().gaussians[_element_index(element)]
+    row = _OXIDE_GAUSSIANS if element == OXIDE_ION else _tables().gaussians[_element_index(element)]
     amplitudes, exponents, constant = row[:5], row[5:10], row[10]
     s_squared = np.square(np.asarray(s, dtype=np.float64))
     f0: FloatArray = constant + np.exp(-s_squared[..., None] * exponents) @ amplitudes

@@ -95,12 +95,14 @@ class EmissionLine:
     weight : share of the total emission
     fwhm : full width at half maximum, angstrom
     principal : index of the listed line it belongs to
+    satellite : whether it belongs to the satellite group, whose share is refined
     """
 
     angstrom: float
     weight: float
     fwhm: float
     principal: int
+    satellite: bool = False
 
 
 # Cu K-alpha: energies, areas and widths of the two pairs from Hölzer et al. 1997, Phys. Rev. A 56, 4554, table II, as
@@ -110,7 +112,10 @@ _CU_PAIRS = (
     ((0.0, 0.8786, 0.437), (0.473, 0.1214, 0.643)),
     ((0.0, 0.6921, 0.513), (0.286, 0.3079, 0.687)),
 )
-_CU_SATELLITE = (1.534753, 0.0065, 3.69e-3)
+_CU_SATELLITE = (1.534753, 0.0125, 3.69e-3)
+
+SATELLITE_SHARE = (_CU_SATELLITE[1], 0.005)
+"""Share of the satellite group and its standard uncertainty; published values go from 0.6 % to 1.6 %."""
 
 
 def emission_profile(wavelength: Wavelength) -> tuple[EmissionLine, ...]:
@@ -133,5 +138,5 @@ def emission_profile(wavelength: Wavelength) -> tuple[EmissionLine, ...]:
     ]
     if doublet:
         scale = wavelength.principal / EMISSION_LINES["CuKa"][0][0]
-        profile.append(EmissionLine(_CU_SATELLITE[0] * scale, _CU_SATELLITE[1], _CU_SATELLITE[2], 0))
+        profile.append(EmissionLine(_CU_SATELLITE[0] * scale, _CU_SATELLITE[1], _CU_SATELLITE[2], 0, True))
     return tuple(profile)
