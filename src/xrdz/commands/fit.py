@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     """Fit every scan, print it, write what was asked for, and return the exit code."""
     from xrdz.claims import parse_requirement
     from xrdz.files import make_folder
+    from xrdz.stored import slimmed
 
     args = with_all_scans(args)
     required = () if args.require is None else parse_requirement(args.require)
@@ -100,27 +101,28 @@ def run(args: argparse.Namespace) -> int:
     report = None if args.report is None else report_writer(args.report, Path(args.out or "."))
     folder = None if args.out is None else make_folder(args.out)
     style = terminal_style()
-    analyses: list[Analysis] = []
-    codes: set[int] = set()
+    kept: list[Analysis] = []  # for the report, without what their solver needed
+    codes: list[int] = []
     for path, stem in zip(args.scans, stems(args.scans), strict=True):
         try:
             for scan in scans_of(path, args.scan, stem):
                 analysis = analyse_scan(scan, method, sheet, args.solver)
-                if not args.json and analyses:
+                if codes and not args.json:
                     sys.stdout.write("\n" + "-" * style.width + "\n\n")
                 show(analysis, style if not args.json else None)
                 for written in write_files(analysis, scan.stem, folder, plot=args.plot):
                     _say_written(written, as_json=args.json)
-                analyses.append(analysis)
-                codes.add(exit_code(analysis, required))
+                if report is not None:
+                    kept.append(slimmed(analysis))
+                codes.append(exit_code(analysis, required))
         except XrdzError as error:
             if len(args.scans) == 1:
                 raise
             sys.stdout.flush()
             sys.stderr.write(f"xrdz: error: {' '.join(str(error).split())}\n")
-            codes.add(error.exit_code)
-    if report is not None and analyses:
-        for written in report(analyses):
+            codes.append(error.exit_code)
+    if report is not None and kept:
+        for written in report(kept):
             _say_written(written, as_json=args.json)
     return next((code for code in (BAD_INPUT, FIT_FAILED, NOT_MET) if code in codes), 0)
 
