@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -57,7 +56,7 @@ class Diffractogram:
     su: FloatArray | None = None
     wavelength: Wavelength | None = None
     count_kind: CountKind = "unknown"
-    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     source: Source = field(default_factory=Source)
 
