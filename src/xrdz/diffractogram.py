@@ -61,6 +61,8 @@ class Diffractogram:
     source: Source = field(default_factory=Source)
 
     def __post_init__(self) -> None:
+        # A plain dict of its own: a read-only proxy of somebody else's cannot be sent to another process.
+        object.__setattr__(self, "metadata", dict(self.metadata))
         two_theta, intensity = self.two_theta, self.intensity
         if two_theta.ndim != 1 or two_theta.shape != intensity.shape:
             raise InputError(f"diffractogram: {two_theta.shape} positions but {intensity.shape} intensities")
