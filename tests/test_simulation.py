@@ -111,7 +111,7 @@ def test_peaks_stand_where_the_cell_puts_them() -> None:
 
 def test_texture_is_the_march_dollase_factor() -> None:
     """Sn 200 (30.6 deg) over Sn 101 (32.0 deg) with axis [100]: O = mean of (r^2 cos^2 + sin^2 / r)^(-3/2), by hand."""
-    settings = replace(SHORT, phases=("sn",), mass_ratio=None, background=(0.0,), counts=1e7, two_theta=(29.0, 40.0))
+    settings = replace(SHORT, phases=("sn",), mass_ratio=None, background=(0.0,), counts=1e7, default_size_nm=1000.0)
 
     def ratio(r: float) -> float:
         scan, truth = simulate(replace(settings, texture_r={"sn": r}), generator())
