@@ -1,6 +1,6 @@
 """The straight line from a scan to an analysis; command line, batch, watch, cluster and notebooks all call it.
 
-    diffractogram -> cropped -> fit -> masses -> ratio, fractions, claims -> Analysis
+diffractogram -> cropped -> fit -> masses -> ratio, fractions, claims -> Analysis
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xrdz import __version__
 from xrdz.analysis import Analysis, MassRatio, PhaseAnalysis
-from xrdz.claims import check_claims
+from xrdz.claims import check_claims, claimed_ratio
 from xrdz.conditions import Conditions, conditions_of
 from xrdz.crystal import free_cell_names
 from xrdz.detection import PROFILE_BELOW, WeakPhase, detection_limits, profile_weak_phase, significance
 from xrdz.diffractogram import Diffractogram
 from xrdz.errors import FitError, InputError
-from xrdz.findings import Code, Finding, severe
+from xrdz.findings import Code, severe
 from xrdz.fit import FitResult, fit
 from xrdz.judgement import findings_of_fit
 from xrdz.method import Method, default_method, is_cif, phase_id, read_method
@@ -39,9 +38,11 @@ from xrdz.quantify import (
 )
 from xrdz.reference import DALTON_PER_CUBIC_ANGSTROM, Reference, library_sha256, reference, reference_from_cif
 from xrdz.residuals import agreement_of
+from xrdz.sample_sheet import Sample, nickel_balance
+from xrdz.standards import alloy_nickel
 
-if TYPE_CHECKING:
-    from xrdz.sample_sheet import Sample
+CLAIMED_PHASES = frozenset(("sn", "ni3sn4"))
+"""The phases the claims are about."""
 
 
 def analyse(
@@ -102,7 +103,7 @@ def analyse_diffractogram(
     try:
         result = _solve(cropped, conditions, references, solver)
     except FitError as error:
-        return _failed(cropped, method, conditions, str(error), read_s, time.perf_counter() - began)
+        return _failed(cropped, method, conditions, sample, str(error), read_s, time.perf_counter() - began)
     fitted = time.perf_counter()
     analysis = analysis_of_fit(result, method, conditions, sample)
     done = time.perf_counter()
@@ -144,15 +145,19 @@ def analysis_of_fit(
     ]
     ratio, budget = _ratio(method, estimate, weak)
     both: bool | None = None
-    if {"sn", "ni3sn4"} <= set(phases):
-        both = phases["sn"].detected and phases["ni3sn4"].detected
-    is_claim_ratio = ratio is not None and (ratio.numerator, ratio.denominator) == ("ni3sn4", "sn")
-    elements = element_fractions(result, estimate)
-    if sample is not None:
-        findings += _chemistry(sample, elements)
+    if set(phases) >= CLAIMED_PHASES:
+        both = all(phases[name].detected for name in CLAIMED_PHASES)
+    references = [phase.reference for phase in result.pattern.phases]
+    nickel = alloy_nickel(estimate, references, weak)
+    if sample is not None and nickel is not None:
+        found = nickel_balance(sample, nickel.value, nickel.su)
+        findings += [] if found is None else [found]
+    others = [item for item in references if item.id not in CLAIMED_PHASES]
+    from_ratio = not any({"Ni", "Sn"} & set(item.composition) for item in others)
     claims = check_claims(
-        mass_ratio=ratio if is_claim_ratio else None,
+        mass_ratio=None if ratio is None else claimed_ratio(ratio.numerator, ratio.denominator, ratio),
         both_detected=both,
+        nickel=None if from_ratio else nickel,
         sample=sample,
         graphite_detected="graphite" in phases and phases["graphite"].detected,
         decision=method.decision,
@@ -166,7 +171,7 @@ def analysis_of_fit(
         phases=phases,
         mass_ratio=ratio,
         budget=budget,
-        elements=elements,
+        elements=element_fractions(result, estimate),
         claims=claims,
         agreement=agreement,
         findings=tuple(findings),
@@ -174,17 +179,6 @@ def analysis_of_fit(
         software=software_versions(),
         fit=result,
     )
-
-
-def _chemistry(sample: Sample, elements: dict[str, tuple[float, float]]) -> list[Finding]:
-    from xrdz.sample_sheet import nickel_balance
-
-    alloy = elements.get("Ni", (0.0, 0.0))[0] + elements.get("Sn", (0.0, 0.0))[0]
-    if alloy <= 0.0 or "Ni" not in elements:
-        return []
-    value, su = elements["Ni"]
-    found = nickel_balance(sample, value / alloy, su / alloy)
-    return [] if found is None else [found]
 
 
 def weak_phases(result: FitResult, estimate: MassEstimate) -> dict[int, WeakPhase]:
@@ -269,7 +263,13 @@ def _ratio(
 
 
 def _failed(
-    diffractogram: Diffractogram, method: Method, conditions: Conditions, why: str, read_s: float, fit_s: float
+    diffractogram: Diffractogram,
+    method: Method,
+    conditions: Conditions,
+    sample: Sample | None,
+    why: str,
+    read_s: float,
+    fit_s: float,
 ) -> Analysis:
     finding = severe(Code.NOT_CONVERGED, f"the fit could not be carried out: {why}", suggestion="see `xrdz read`")
     return Analysis(
@@ -281,7 +281,14 @@ def _failed(
         mass_ratio=None,
         budget={},
         elements={},
-        claims=check_claims(mass_ratio=None, both_detected=None, decision=method.decision, findings=[finding]),
+        # A scan that was to show both phases leaves the question open; another method never asked it.
+        claims=check_claims(
+            mass_ratio=None,
+            both_detected=False if set(method.phase_ids) >= CLAIMED_PHASES else None,
+            decision=method.decision,
+            sample=sample,
+            findings=[finding],
+        ),
         agreement=None,
         findings=(*diffractogram.findings, *conditions.findings, finding),
         references_sha256=library_sha256(),
@@ -304,5 +311,3 @@ def _versions() -> tuple[tuple[str, str], ...]:
 def software_versions() -> dict[str, str]:
     """Return the versions a result rests on."""
     return dict(_versions())
-
-
