@@ -1,6 +1,6 @@
 """Build `sample_data/` from the simulated development scans: descriptive names, methods, truth, two scans as XRDML.
 
-    python tools/build_sample_data.py ../shared/data/simulated sample_data
+python tools/build_sample_data.py ../shared/data/simulated sample_data
 """
 
 from __future__ import annotations
