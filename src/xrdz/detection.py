@@ -151,9 +151,9 @@ def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
         places = np.flatnonzero(keep)
         body = minimum.jacobian[places] * np.sqrt(weights)
         normal = body @ body.T
-        nonlinear = places >= n_linear
-        diagonal = np.flatnonzero(nonlinear)
-        normal[diagonal, diagonal] += 1.0 / table.prior_su[places[nonlinear] - n_linear] ** 2
+        nonlinear = np.flatnonzero(places >= n_linear)
+        inside = places[nonlinear] - n_linear
+        normal[np.ix_(nonlinear, nonlinear)] += table.prior_precision[np.ix_(inside, inside)]
         scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
         here = int(np.searchsorted(places, number))
         unit = np.zeros(places.size)

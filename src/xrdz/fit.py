@@ -260,9 +260,8 @@ class _Problem:
         gradient = weighted @ residual
         table = pattern.parameters
         own = slice(n_phases, n_phases + table.size)
-        precision = 1.0 / table.prior_su**2
-        gradient[own] -= precision * (minimum.point.values - table.prior_mean)
-        normal[np.arange(own.start, own.stop), np.arange(own.start, own.stop)] += precision
+        gradient[own] -= table.prior_precision @ (minimum.point.values - table.prior_mean)
+        normal[own, own] += table.prior_precision
         # Coefficients are measured from zero, so an order below the present one removes terms.
         n_body = normal.shape[0] - most
         present = minimum.point.linear[n_phases : n_phases + n_now]
@@ -297,8 +296,7 @@ class _Problem:
         table = pattern.parameters
         n_linear = pattern.n_linear
         hessian = minimum.normal.copy()
-        diagonal = np.arange(n_linear, hessian.shape[0])
-        hessian[diagonal, diagonal] += 1.0 / table.prior_su**2
+        hessian[n_linear:, n_linear:] += table.prior_precision
         covariance = posterior_covariance(hessian, minimum.active)
         residual = minimum.weights * (self.noise.observed - minimum.point.model)
         blocks = score_blocks(pattern.two_theta)

@@ -34,6 +34,7 @@ UNITS: Mapping[str, str] = {
     "size_gauss": "deg^2",
     "strain_gauss": "deg^2",
     "ln_texture": "ln(r)",
+    "response": "ln(intensity)",
 }
 """Unit of each parameter by the last part of its name; displacement parameters `B.<element>` are in angstrom^2."""
 
@@ -60,10 +61,16 @@ class ParameterTable:
     prior_su: FloatArray
     lower: FloatArray
     upper: FloatArray
+    prior_precision: FloatArray
 
     @classmethod
-    def of(cls, parameters: Iterable[Parameter]) -> ParameterTable:
-        """Return the table of a sequence of parameters, keeping its order."""
+    def of(cls, parameters: Iterable[Parameter], joint_covariance: FloatArray | None = None) -> ParameterTable:
+        """Return the table of a sequence of parameters, keeping its order.
+
+        Parameters
+        ----------
+        joint_covariance : prior covariance of the first parameters, in place of their independent priors
+        """
         items = tuple(parameters)
 
         def column(name: str) -> FloatArray:
@@ -71,6 +78,11 @@ class ParameterTable:
             values.setflags(write=False)
             return values
 
+        precision = np.diag([item.prior_su**-2.0 for item in items]).reshape(len(items), len(items))
+        if joint_covariance is not None:
+            count = joint_covariance.shape[0]
+            precision[:count, :count] = np.linalg.inv(joint_covariance)
+        precision.setflags(write=False)
         return cls(
             tuple(item.name for item in items),
             column("start"),
@@ -78,6 +90,7 @@ class ParameterTable:
             column("prior_su"),
             column("lower"),
             column("upper"),
+            precision,
         )
 
     @property

@@ -126,6 +126,11 @@ class Comb:
     variance: FloatArray
 
 
+_NONE = np.empty(0)
+NO_COMB = Comb(np.zeros(1, dtype=np.int64), *([_NONE] * 10))
+"""A comb without reflections."""
+
+
 def profile_comb(
     *,
     theta: FloatArray,

@@ -151,8 +151,11 @@ def estimate_masses(result: FitResult) -> MassEstimate:
     for place, name in enumerate(table.names):
         groups.setdefault(prior_group(name), []).append(place)
     for group, places in groups.items():
-        part = spread[:, n_linear + np.array(places)] / table.prior_su[places]
-        sources[group] = part @ part.T
+        # Priors correlated across groups are shared evenly between them, so that the groups add up to C P C.
+        member = np.zeros(table.size)
+        member[places] = 0.5
+        shared = table.prior_precision * (member[:, None] + member[None, :])
+        sources[group] = spread[:, n_linear:] @ shared @ spread[:, n_linear:].T
     sources[BACKGROUND] = _background_spread(result, jacobian)
     scores = result.block_scores @ spread.T
     ids = tuple(phase.id for phase in result.pattern.phases)

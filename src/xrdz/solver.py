@@ -190,7 +190,8 @@ def evaluate(
     lower, upper = linear_bounds(pattern, fixed_scale)
     linear, model = solve_linear(pattern.design(columns), noise, lower, upper, previous_model, LINEAR_SWEEPS)
     table = pattern.parameters
-    prior = float(np.sum(((values - table.prior_mean) / table.prior_su) ** 2))
+    pull = values - table.prior_mean
+    prior = float(pull @ table.prior_precision @ pull)
     return Point(values, linear, model, columns, noise.deviance(model), prior)
 
 
@@ -220,7 +221,7 @@ def minimise(
         raise FitError(f"{noise.observed.size} points cannot determine {n_total} parameters; widen the range")
     guess = first_model if first_model is not None else smoothed(noise.observed)
     point = evaluate(pattern, noise, np.clip(start, table.lower, table.upper), guess, fixed_scale=fixed_scale)
-    precision = 1.0 / table.prior_su**2
+    precision = table.prior_precision
     jacobian = np.empty((n_total, noise.observed.size))
     linear_lower, linear_upper = linear_bounds(pattern, fixed_scale)
     lower = np.concatenate((linear_lower, table.lower))
@@ -295,10 +296,9 @@ def _normal_equations(
     weighted = jacobian * np.sqrt(weights)
     normal = weighted @ weighted.T
     gradient = weighted @ (np.sqrt(weights) * (noise.observed - point.model))
-    gradient[n_linear:] -= precision * (point.values - pattern.parameters.prior_mean)
+    gradient[n_linear:] -= precision @ (point.values - pattern.parameters.prior_mean)
     hessian = normal.copy()
-    diagonal = np.arange(n_linear, hessian.shape[0])
-    hessian[diagonal, diagonal] += precision
+    hessian[n_linear:, n_linear:] += precision
     return weights, normal, gradient, hessian
 
 

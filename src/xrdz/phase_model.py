@@ -1,0 +1,530 @@
+"""One phase of a pattern: from its reference and the refined parameters to reflections and derivative coefficients.
+
+    x_hkl = 2 asin(lambda / 2d) + zero - (2 s cos(theta) / R) 180/pi               s: displacement, R: goniometer radius
+    |F|^2 = sum_{k<=l} P_kl exp(-(B_k + B_l) / (4 d^2))                            B per element of each phase
+    LP    = (1 + A cos^2 2theta) / (sin^2 theta cos theta)                         A: polarization of the monochromator
+    R     = exp(-q (1 / sin theta - 1))                                            q: roughness, Suortti 1972
+    O     = product over axes of the mean over equivalents of (r^2 cos^2 a + sin^2 a / r)^(-3/2)
+                                                                                   March 1932; Dollase 1986
+    C     = exp(sum_k c_k P_k(t)),  t in -1..1 over the calibrated range           intensity response, Legendre P_k
+
+Everything discrete (reflections, windows, quadrature nodes), and the angles at which LP, the widths and the damping are
+taken, is frozen when a phase is compiled; between two compilations a reflection is a smooth function of the
+parameters, and the coefficients here are its exact derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xrdz.anisotropy import Extension, shape_function
+from xrdz.crystal import (
+    Reflections,
+    cell_volume,
+    free_cell_names,
+    free_cell_values,
+    full_cell,
+    group_pairs,
+    inverse_d_squared_and_jacobian,
+    march_dollase_geometry,
+    pair_products,
+    reflections,
+)
+from xrdz.diffractogram import FloatArray
+from xrdz.errors import InputError
+from xrdz.kernel import AXIAL, GAUSS_SQUARED, LORENTZ, PATTERN, POSITION, SATELLITE
+from xrdz.parameters import Parameter
+from xrdz.profile import DEGREE, NO_COMB, Comb, CombAccuracy, floored_gauss_squared, profile_comb, total_width
+from xrdz.reference import Reference
+from xrdz.wavelength import Wavelength, emission_profile
+
+IntArray = NDArray[np.int64]
+
+ASSUMED_RADIUS_MM = 200.0
+
+WINDOW_COARSE_STEPS = 8.0
+"""Least half width of a core window in coarse steps, so that the taper is resolved by the tail grid."""
+
+CORE_WIDTHS, CORE_SPREADS = 4.5, 3.0
+"""Half range in which a comb itself is summed, in widths and in standard deviations of its nodes."""
+
+WINDOW_REACHES = 1.2
+"""Least half width of a window in core ranges."""
+
+CELL_RELATIVE_SU = 0.003
+CELL_ANGLE_SU = 0.3
+GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness", "polarization", "satellite")
+KAPPA = GLOBAL_NAMES.index("kappa")
+POLARIZATION = GLOBAL_NAMES.index("polarization")
+SATELLITE_SHARE = GLOBAL_NAMES.index("satellite")
+WIDTH_NAMES = ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss")
+
+
+@dataclass(frozen=True)
+class InstrumentModel:
+    """What the pattern model needs to know of the instrument, with priors for what is refined.
+
+    Parameters
+    ----------
+    wavelength : emission lines
+    radius_mm : goniometer radius
+    priors : one `Parameter` per global nonlinear parameter, in the order of `GLOBAL_NAMES`
+    lorentz : instrument's Lorentzian X tan(theta), Y / cos(theta) in degrees, held
+    response : Legendre coefficients of ln(intensity response), from the first degree on; none without a calibration
+    response_domain : degrees 2theta that map to t = -1 and t = +1
+    prior_covariance : joint prior covariance of `priors` then `response`; independent when absent
+    """
+
+    wavelength: Wavelength
+    radius_mm: float
+    priors: tuple[Parameter, ...]
+    lorentz: tuple[float, float] = (0.0, 0.0)
+    response: tuple[Parameter, ...] = ()
+    response_domain: tuple[float, float] = (0.0, 180.0)
+    prior_covariance: FloatArray | None = None
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """All global parameters."""
+        return (*self.priors, *self.response)
+
+
+@dataclass(frozen=True)
+class TextureAxis:
+    """Angles of the equivalents of each reflection to one axis, ragged by `offset`."""
+
+    axis: tuple[int, int, int]
+    cos_squared: FloatArray
+    weight: FloatArray
+    offset: IntArray
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One anisotropic broadening term: which width it modifies, and its shape function at each reflection."""
+
+    kind: str
+    values: FloatArray
+
+
+@dataclass(frozen=True)
+class ReflectionState:
+    """Reflections of one phase at given parameter values: centres and areas (unit scale) of the principal line."""
+
+    centre: FloatArray
+    bragg: FloatArray
+    gauss_squared: FloatArray
+    lorentz: FloatArray
+    intensity: FloatArray
+
+    @property
+    def fwhm(self) -> FloatArray:
+        """Full width at half maximum of each Voigt function, deg."""
+        return total_width(gauss_squared=self.gauss_squared, lorentz=self.lorentz)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Gaussian and Lorentzian widths of each reflection with what their derivatives need."""
+
+    tangent: FloatArray
+    secant: FloatArray
+    gauss_squared: FloatArray
+    floor_slope: FloatArray
+    lorentz: FloatArray
+    size_factor: FloatArray
+    strain_factor: FloatArray
+
+
+@dataclass(frozen=True)
+class PhaseModel:
+    """One phase compiled for one scan: per reflection everything that does not depend on the refined parameters."""
+
+    reference: Reference
+    instrument: InstrumentModel
+    parameter_index: IntArray  # places of the phase's own parameters: cell, widths, B, ln_texture, extensions
+    n_cell: int
+    n_displacement: int
+    hkl: IntArray
+    multiplicity: FloatArray
+    theta: FloatArray  # frozen Bragg angle of the principal line, rad
+    pair_intensity: FloatArray  # (reflections, pairs): sum over lines of m P_kl LP w_l, normalised
+    pair_first: IntArray
+    pair_second: IntArray
+    s_squared: FloatArray  # frozen 1 / (4 d^2)
+    textures: tuple[TextureAxis, ...]
+    shapes: tuple[Shape, ...]
+    legendre: FloatArray  # (degrees, reflections) of the intensity response
+    frozen_fwhm: FloatArray
+    frozen_polarization: float
+    half_window: FloatArray
+    first: IntArray
+    last: IntArray
+    core_first: IntArray
+    core_last: IntArray
+    comb: Comb
+    basis: IntArray  # which basis function each row of the phase's block is a multiple of
+    row_parameter: IntArray  # which parameter each row but the first belongs to
+    normalisation: float
+
+    @property
+    def id(self) -> str:
+        """Identifier of the phase."""
+        return self.reference.id
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the phase's column block: the pattern, then one or two per parameter."""
+        return int(self.basis.size)
+
+    @property
+    def texture_axis(self) -> tuple[int, int, int]:
+        """Axis of the basic model's texture."""
+        return self.textures[0].axis
+
+    def cell(self, values: FloatArray) -> tuple[float, ...]:
+        """Return a, b, c (angstrom), alpha, beta, gamma (deg) at parameter values."""
+        free = values[self.parameter_index[: self.n_cell]]
+        return full_cell(self.reference.crystal_system, free)
+
+    def mass_per_scale(self, values: FloatArray) -> float:
+        """Return mass of the phase per unit of its refined scale: (Z M V) / normalisation (Hill & Howard 1987)."""
+        volume = cell_volume(self.cell(values))
+        return self.reference.mass_per_cell * volume / self.normalisation
+
+    def widths(self, values: FloatArray) -> Widths:
+        """Return the Gaussian and Lorentzian width of each reflection; see `profile` and `anisotropy`."""
+        u, v, w = values[2:5]
+        own = values[self.parameter_index]
+        size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[self.n_cell : self.n_cell + 4]
+        amplitudes = own[own.size - len(self.shapes) :]
+        size_factor, strain_factor = np.ones_like(self.theta), np.ones_like(self.theta)
+        for shape, amplitude in zip(self.shapes, amplitudes, strict=True):
+            factor = size_factor if shape.kind == "size" else strain_factor
+            factor *= np.exp(amplitude * shape.values)
+        tangent, secant = np.tan(self.theta), 1.0 / np.cos(self.theta)
+        raw = u * tangent**2 + v * tangent + w
+        raw += strain_gauss * (strain_factor * tangent) ** 2 + size_gauss * (size_factor * secant) ** 2
+        gauss_squared, floor_slope = floored_gauss_squared(raw)
+        instrument_x, instrument_y = self.instrument.lorentz
+        lorentz = (strain_lorentz * strain_factor + instrument_x) * tangent
+        lorentz += (size_lorentz * size_factor + instrument_y) * secant
+        return Widths(tangent, secant, gauss_squared, floor_slope, lorentz, size_factor, strain_factor)
+
+    def evaluate(self, values: FloatArray) -> tuple[ReflectionState, FloatArray]:
+        """Return the reflections and the coefficient of each row of the block, (rows, reflections)."""
+        zero, displacement, _, _, _, _, roughness, polarization, _ = values[: len(GLOBAL_NAMES)]
+        response = values[len(GLOBAL_NAMES) : len(self.instrument.parameters)]
+        own = values[self.parameter_index]
+        n_cell, n_displacement = self.n_cell, self.n_displacement
+        size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[n_cell : n_cell + 4]
+        B = own[n_cell + 4 : n_cell + 4 + n_displacement]
+        ln_r = own[n_cell + 4 + n_displacement : own.size - len(self.shapes)]
+        radius = self.instrument.radius_mm
+        wavelength = self.instrument.wavelength.principal
+
+        q, q_by_cell = inverse_d_squared_and_jacobian(self.hkl, self.reference.crystal_system, own[:n_cell])
+        sine = np.minimum(0.5 * wavelength * np.sqrt(q), 0.99999)
+        cosine = np.sqrt(1.0 - sine * sine)
+        bragg = 2.0 * DEGREE * np.arcsin(sine)
+        lever = 2.0 * DEGREE / radius
+        centre = bragg + zero - lever * displacement * cosine
+        # d centre / d (2theta_bragg in deg): the displacement shift itself moves with the angle.
+        centre_by_bragg = 1.0 + displacement / radius * sine
+        bragg_by_q = DEGREE * wavelength**2 / (4.0 * sine * cosine)
+
+        width = self.widths(values)
+        tangent, secant, slope = width.tangent, width.secant, width.floor_slope
+
+        depth = 1.0 / np.sin(self.theta) - 1.0
+        # LP was frozen with the polarization of the compilation; the factor is relative to it.
+        polarized = np.cos(2.0 * self.theta) ** 2
+        common = (1.0 + polarization * polarized) / (1.0 + self.frozen_polarization * polarized)
+        common *= np.exp(response @ self.legendre - roughness * depth)
+        damping = np.exp(-(B[self.pair_first] + B[self.pair_second])[None, :] * self.s_squared[:, None])
+        pairs = self.pair_intensity * (damping * common[:, None])
+        untextured = pairs.sum(axis=1)
+        factors = [
+            march_dollase(amount, axis.cos_squared, axis.weight, axis.offset)
+            for amount, axis in zip(ln_r, self.textures, strict=True)
+        ]
+        orientation = np.ones_like(untextured)
+        for factor, _ in factors:
+            orientation = orientation * factor
+        intensity = untextured * orientation
+
+        rows = [
+            intensity,
+            intensity,
+            -lever * cosine * intensity,
+            slope * tangent**2 * intensity,
+            slope * tangent * intensity,
+            slope * intensity,
+            intensity,
+            -depth * intensity,
+            polarized / (1.0 + polarization * polarized) * intensity,
+            intensity,
+            *(self.legendre * intensity),
+            *((centre_by_bragg * bragg_by_q * intensity) * q_by_cell.T),
+            width.size_factor * secant * intensity,
+            width.strain_factor * tangent * intensity,
+            slope * (width.size_factor * secant) ** 2 * intensity,
+            slope * (width.strain_factor * tangent) ** 2 * intensity,
+        ]
+        for k in range(n_displacement):
+            involved = (self.pair_first == k).astype(np.float64) + (self.pair_second == k)
+            rows.append(-self.s_squared * (pairs @ involved) * orientation)
+        rows += [intensity * by_ln_r / factor for factor, by_ln_r in factors]
+        for shape in self.shapes:
+            size = shape.kind == "size"
+            lorentz = size_lorentz * width.size_factor * secant if size else strain_lorentz * width.strain_factor * tangent
+            gauss = size_gauss * (width.size_factor * secant) ** 2
+            if not size:
+                gauss = strain_gauss * (width.strain_factor * tangent) ** 2
+            rows += [shape.values * lorentz * intensity, 2.0 * shape.values * slope * gauss * intensity]
+        state = ReflectionState(centre, bragg, width.gauss_squared, width.lorentz, intensity)
+        return state, np.stack(rows)
+
+    def extension_rows(self, extensions: Sequence[Extension], values: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return basis and coefficients of each extension's two rows at zero amplitude, (2 e,), (2 e, reflections)."""
+        state, _ = self.evaluate(values)
+        width = self.widths(values)
+        own = values[self.parameter_index]
+        size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[self.n_cell : self.n_cell + 4]
+        basis, rows = [], []
+        for extension in extensions:
+            if extension.kind == "texture":
+                axis = texture_axis(self.reference, self.hkl, extension.axis)
+                slope = march_dollase(0.0, axis.cos_squared, axis.weight, axis.offset)[1]
+                basis += [PATTERN, PATTERN]
+                rows += [state.intensity * slope, np.zeros_like(slope)]
+                continue
+            shape = shape_function(self.reference, self.hkl, extension.component)
+            size = extension.kind == "size"
+            factor = width.size_factor * width.secant if size else width.strain_factor * width.tangent
+            basis += [LORENTZ, GAUSS_SQUARED]
+            rows.append(shape * (size_lorentz if size else strain_lorentz) * factor * state.intensity)
+            rows.append(
+                2.0 * shape * width.floor_slope * (size_gauss if size else strain_gauss) * factor**2 * state.intensity
+            )
+        return np.array(basis, dtype=np.int64), np.array(rows)
+
+
+def march_dollase(
+    ln_texture: float, cos_squared: FloatArray, weight: FloatArray, offset: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the March-Dollase factor of each reflection and its derivative by ln r.
+
+    O = sum_e weight_e (r^2 cos^2 a_e + sin^2 a_e / r)^(-3/2), W. A. Dollase 1986, J. Appl. Cryst. 19, 267, eq. 5.
+    """
+    r = np.exp(ln_texture)
+    inner = r * r * cos_squared + (1.0 - cos_squared) / r
+    power = weight * inner**-1.5
+    slope = -1.5 * power / inner * (2.0 * r * r * cos_squared - (1.0 - cos_squared) / r)
+    return np.add.reduceat(power, offset[:-1]), np.add.reduceat(slope, offset[:-1])
+
+
+def lorentz_polarization(theta: FloatArray, *, polarization: float) -> FloatArray:
+    """Return (1 + A cos^2 2theta) / (sin^2 theta cos theta) for Bragg-Brentano geometry; theta in rad."""
+    return (1.0 + polarization * np.cos(2.0 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
+
+
+def legendre_columns(two_theta: FloatArray, *, domain: tuple[float, float], degrees: int) -> FloatArray:
+    """Return P_1 .. P_degrees at `two_theta` on `domain` (degrees), shape (degrees, n)."""
+    t = 2.0 * (two_theta - domain[0]) / (domain[1] - domain[0]) - 1.0
+    columns: FloatArray = np.polynomial.legendre.legvander(t, degrees).T[1:]
+    return columns
+
+
+def texture_axis(reference: Reference, hkl: IntArray, axis: tuple[int, int, int]) -> TextureAxis:
+    """Return the angles of the equivalents of the reflections `hkl` to an axis."""
+    images = np.einsum("nj,mjk->nmk", hkl, reference.rotations)
+    order = images.shape[1]
+    total = hkl.shape[0] * order
+    listed = Reflections(
+        hkl=hkl.copy(),
+        multiplicity=np.full(hkl.shape[0], float(order)),
+        geometry=np.ones((hkl.shape[0], 1), dtype=np.complex128),
+        equivalents=images.reshape(total, 3),
+        offsets=np.arange(0, total + 1, order),
+        s=np.ones(hkl.shape[0]),
+    )
+    angles = march_dollase_geometry(reference, listed, axis)
+    return TextureAxis(axis, angles.cos_squared, angles.weights, angles.offsets)
+
+
+def phase_parameters(reference: Reference, extensions: Sequence[Extension] = ()) -> list[Parameter]:
+    """Return the nonlinear parameters of a phase: cell, widths, displacement parameters, texture, extensions."""
+    parameters = []
+    names = free_cell_names(reference.crystal_system)
+    for name, value in zip(names, free_cell_values(reference.crystal_system, reference.cell), strict=True):
+        su = CELL_ANGLE_SU if name in ("alpha", "beta", "gamma") else CELL_RELATIVE_SU * value
+        parameters.append(Parameter(f"{reference.id}.{name}", value, value, su, value - 8 * su, value + 8 * su))
+    identifier = reference.id
+    parameters += [
+        Parameter(f"{identifier}.size_lorentz", 0.06, 0.08, 0.3, 0.0, 8.0),
+        Parameter(f"{identifier}.strain_lorentz", 0.04, 0.05, 0.2, 0.0, 8.0),
+        Parameter(f"{identifier}.size_gauss", 0.001, 0.002, 0.03, 0.0, 8.0),
+        Parameter(f"{identifier}.strain_gauss", 0.001, 0.002, 0.03, 0.0, 8.0),
+    ]
+    for group, (value, su) in zip(reference.groups, reference.displacement, strict=True):
+        parameters.append(Parameter(f"{identifier}.B.{group}", value, value, su, -1.0, 15.0))
+    parameters.append(Parameter(f"{identifier}.ln_texture", 0.0, 0.0, 0.15, -2.3, 2.3))
+    parameters += [extension.parameter() for extension in own_extensions(reference, extensions)]
+    return parameters
+
+
+def own_extensions(reference: Reference, extensions: Sequence[Extension]) -> list[Extension]:
+    """Return a phase's extensions, textures before shapes, the order of its parameters."""
+    own = [extension for extension in extensions if extension.phase == reference.id]
+    return sorted(own, key=lambda extension: extension.kind != "texture")
+
+
+def compile_phase(
+    reference: Reference,
+    values: FloatArray,
+    parameter_index: IntArray,
+    instrument: InstrumentModel,
+    two_theta: FloatArray,
+    *,
+    coarse_step: float,
+    axis: tuple[int, int, int],
+    extensions: Sequence[Extension],
+    accuracy: CombAccuracy,
+) -> PhaseModel:
+    """Compile one phase at parameter values; see `pattern.compile_pattern`.
+
+    Raises
+    ------
+    InputError
+        If no reflection of the phase lies in the range.
+    """
+    system = reference.crystal_system
+    n_cell, n_displacement = len(free_cell_names(system)), len(reference.groups)
+    lines = instrument.wavelength.lines
+    profile = emission_profile(instrument.wavelength)
+    # Reflections a little outside the range still reach into it with their tails and may move in.
+    margin = 2.0
+    low = max(float(two_theta[0]) - margin, 0.1)
+    high = min(float(two_theta[-1]) + margin, 178.0)
+    longest = max(line.angstrom for line in profile)
+    d_min = 0.99 * min(line.angstrom for line in profile) / (2.0 * np.sin(np.radians(high / 2.0)))
+    d_max = 1.01 * longest / (2.0 * np.sin(np.radians(low / 2.0)))
+    listed = reflections(reference, d_min=round(d_min, 3), d_max=round(d_max, 2))
+    q, _ = inverse_d_squared_and_jacobian(listed.hkl, system, values[parameter_index[:n_cell]])
+    sine = 0.5 * profile[0].angstrom * np.sqrt(q)
+    angle = 2.0 * DEGREE * np.arcsin(np.minimum(sine, 1.0))
+    inside = np.flatnonzero((sine * longest / profile[0].angstrom < 0.9998) & (angle >= low) & (angle <= high))
+    if inside.size == 0:
+        raise InputError(
+            f"phase {reference.id}: no reflection between {two_theta[0]:.2f} and {two_theta[-1]:.2f} deg 2theta; "
+            "widen the range or leave the phase out"
+        )
+    inside = inside[np.argsort(q[inside], kind="stable")]
+    q, hkl = q[inside], listed.hkl[inside]
+    theta = np.arcsin(0.5 * profile[0].angstrom * np.sqrt(q))
+
+    pairs = group_pairs(n_displacement)
+    products = [pair_products(reference, listed, wavelength=wavelength)[inside] for wavelength, _ in lines]
+    B = values[parameter_index[n_cell + 4 : n_cell + 4 + n_displacement]]
+    expected = np.exp(-0.25 * q[:, None] * B[pairs].sum(axis=1)[None, :])
+    zero, displacement, _, _, _, kappa, _, polarization, satellite = values[: len(GLOBAL_NAMES)]
+    pair_intensity = np.zeros_like(products[0])
+    line_offset, line_lorentz, line_weight, line_slope = np.empty((4, len(profile), q.size))
+    satellite_share = sum(line.weight for line in profile if line.satellite)
+    for number, line in enumerate(profile):
+        # The satellite share is refined; the listed lines divide the rest among them.
+        weight, slope = line.weight, 0.0
+        if satellite_share > 0.0:
+            main = line.weight / (1.0 - satellite_share)
+            weight = satellite if line.satellite else main * (1.0 - satellite)
+            slope = 1.0 if line.satellite else -main
+        line_theta = np.arcsin(0.5 * line.angstrom * np.sqrt(q))
+        factor = listed.multiplicity[inside] * lorentz_polarization(line_theta, polarization=float(polarization))
+        share = products[line.principal] * (weight * factor)[:, None]
+        pair_intensity += share
+        line_offset[number] = 2.0 * DEGREE * (line_theta - theta)
+        line_lorentz[number] = 2.0 * DEGREE * line.fwhm / line.angstrom * np.tan(line_theta)
+        line_weight[number] = (share * expected).sum(axis=1)
+        line_slope[number] = line_weight[number] * (slope / weight if weight > 0.0 else 0.0)
+    # Areas relative to their sum keep the scale near the counts it stands for.
+    normalisation = float(pair_intensity.sum())
+
+    textures = [axis, *(extension.axis for extension in own_extensions(reference, extensions) if extension.kind == "texture")]
+    shapes = [
+        Shape(extension.kind, shape_function(reference, hkl, extension.component))
+        for extension in own_extensions(reference, extensions)
+        if extension.kind != "texture"
+    ]
+    n_global = len(instrument.parameters)
+    own = parameter_index
+    row_parameter = [*range(n_global), *own[: own.size - len(shapes)], *np.repeat(own[own.size - len(shapes) :], 2)]
+    basis = [PATTERN, POSITION, POSITION, GAUSS_SQUARED, GAUSS_SQUARED, GAUSS_SQUARED, AXIAL, PATTERN, PATTERN, SATELLITE]
+    basis += [PATTERN] * len(instrument.response) + [POSITION] * n_cell
+    basis += [LORENTZ, LORENTZ, GAUSS_SQUARED, GAUSS_SQUARED] + [PATTERN] * (n_displacement + len(textures))
+    basis += [LORENTZ, GAUSS_SQUARED] * len(shapes)
+    blank = PhaseModel(
+        reference=reference,
+        instrument=instrument,
+        parameter_index=own,
+        n_cell=n_cell,
+        n_displacement=n_displacement,
+        hkl=hkl,
+        multiplicity=listed.multiplicity[inside],
+        theta=theta,
+        pair_intensity=np.ascontiguousarray(pair_intensity / normalisation),
+        pair_first=np.ascontiguousarray(pairs[:, 0]),
+        pair_second=np.ascontiguousarray(pairs[:, 1]),
+        s_squared=0.25 * q,
+        textures=tuple(texture_axis(reference, hkl, item) for item in textures),
+        shapes=tuple(shapes),
+        legendre=legendre_columns(
+            2.0 * DEGREE * theta, domain=instrument.response_domain, degrees=len(instrument.response)
+        ),
+        frozen_fwhm=np.empty(0),
+        frozen_polarization=float(polarization),
+        half_window=np.empty(0),
+        first=np.empty(0, dtype=np.int64),
+        last=np.empty(0, dtype=np.int64),
+        core_first=np.empty(0, dtype=np.int64),
+        core_last=np.empty(0, dtype=np.int64),
+        comb=NO_COMB,
+        basis=np.array(basis, dtype=np.int64),
+        row_parameter=np.array(row_parameter, dtype=np.int64),
+        normalisation=normalisation,
+    )
+    width = blank.widths(values)
+    fwhm = total_width(gauss_squared=width.gauss_squared, lorentz=width.lorentz)
+    comb = profile_comb(
+        theta=theta,
+        fwhm=fwhm,
+        kappa=float(kappa),
+        line_offset=line_offset,
+        line_lorentz=line_lorentz,
+        line_weight=line_weight,
+        line_slope=line_slope,
+        accuracy=accuracy,
+    )
+    centre = 2.0 * DEGREE * theta + zero - 2.0 * DEGREE / instrument.radius_mm * displacement * np.cos(theta)
+    centre += comb.mean_offset + kappa * comb.mean_axial
+    # The tail stands for the whole comb at its mean and variance; that holds a few standard deviations away.
+    reach = CORE_WIDTHS * fwhm + CORE_SPREADS * np.sqrt(comb.variance)
+    half_window = np.maximum(WINDOW_REACHES * reach, WINDOW_COARSE_STEPS * coarse_step)
+    first, last, core_first, core_last = (
+        np.searchsorted(two_theta, edge).astype(np.int64)
+        for edge in (centre - half_window, centre + half_window, centre - reach, centre + reach)
+    )
+    return replace(
+        blank,
+        frozen_fwhm=fwhm,
+        half_window=half_window,
+        first=first,
+        last=last,
+        core_first=core_first,
+        core_last=core_last,
+        comb=comb,
+    )
