@@ -14,15 +14,19 @@ C_robust = C (sum_b s_b s_b^T) C with scores s_b = sum_(i in b) J_i w_i r_i; for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
 
+from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern
+from xrdz.errors import InputError
+from xrdz.evidence import WeighedExtension, entering, weigh_extensions
+from xrdz.parameters import Parameter, ParameterTable
+from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern, phase_parameters
 from xrdz.profile import FINE, ROUGH, CombAccuracy
 from xrdz.reference import Reference
 from xrdz.solver import BoolArray, Minimum, Noise, minimise, solve_positive_definite
@@ -74,6 +78,8 @@ class FitResult:
     chi2_reduced: float
     second_start: bool
     evaluations: int
+    extensions: tuple[Extension, ...] = ()
+    weighed: tuple[WeighedExtension, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,11 +137,15 @@ def fit(
     humps: Sequence[tuple[float, float]] = (),
     texture_axes: Sequence[tuple[int, int, int] | None] | None = None,
     start: FloatArray | None = None,
+    parameters: Sequence[Parameter] = (),
+    extend: bool = True,
 ) -> FitResult:
     """Fit the pattern of `references` to a diffractogram.
 
     Parameters
     ----------
+    parameters : entries that replace those of the generic table by name: start, prior and bounds
+    extend : whether direction-dependent terms are weighed and refined where they pay
     start : nonlinear values to start from instead of the generic start
 
     Raises
@@ -143,9 +153,9 @@ def fit(
     FitError
         If the points cannot determine the parameters.
     InputError
-        If a phase has no reflection in the range.
+        If a phase has no reflection in the range, or `parameters` names one that does not exist.
     """
-    problem = _Problem(diffractogram, instrument, tuple(references), tuple(humps), texture_axes)
+    problem = _Problem(diffractogram, instrument, tuple(references), tuple(humps), texture_axes, tuple(parameters))
     begin = problem.rough()
     origin = begin.pattern.parameters.start if start is None else start
     best = problem.run(begin, origin)
@@ -154,6 +164,8 @@ def fit(
         annealed = problem.run(begin, annealed_start(begin.pattern, best.minimum.point.values))
         if annealed.minimum.point.objective < best.minimum.point.objective - 1e-2:
             best, second = annealed, True
+    if extend:
+        best = problem.extended(best)
     return problem.finish(best, second)
 
 
@@ -173,6 +185,8 @@ class _Run:
     minimum: Minimum
     orders: OrderChoice
     evaluations: int
+    extensions: tuple[Extension, ...] = ()
+    weighed: tuple[WeighedExtension, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,6 +205,7 @@ class _Problem:
     references: tuple[Reference, ...]
     humps: tuple[tuple[float, float], ...]
     texture_axes: Sequence[tuple[int, int, int] | None] | None
+    replaced: tuple[Parameter, ...] = ()
 
     @cached_property
     def noise(self) -> Noise:
@@ -202,6 +217,7 @@ class _Problem:
         at: FloatArray | None,
         diffractogram: Diffractogram | None = None,
         accuracy: CombAccuracy = FINE,
+        extensions: tuple[Extension, ...] = (),
     ) -> PatternModel:
         return compile_pattern(
             diffractogram or self.diffractogram,
@@ -212,7 +228,23 @@ class _Problem:
             domain=(float(self.diffractogram.two_theta[0]), float(self.diffractogram.two_theta[-1])),
             at=at,
             texture_axes=self.texture_axes,
+            extensions=extensions,
+            parameters=self.table(extensions),
             accuracy=accuracy,
+        )
+
+    def table(self, extensions: tuple[Extension, ...]) -> ParameterTable:
+        """Return the nonlinear parameters, with the replaced entries in place."""
+        generic = [
+            *self.instrument.parameters,
+            *(item for reference in self.references for item in phase_parameters(reference, extensions)),
+        ]
+        replacement = {item.name: item for item in self.replaced}
+        unknown = set(replacement) - {item.name for item in generic}
+        if unknown:
+            raise InputError(f"parameters {', '.join(sorted(unknown))} do not exist in this model")
+        return ParameterTable.of(
+            [replacement.get(item.name, item) for item in generic], self.instrument.prior_covariance
         )
 
     def rough(self) -> _Rough:
@@ -226,19 +258,52 @@ class _Problem:
     def run(self, rough: _Rough, start: FloatArray) -> _Run:
         """Minimise the rough problem, then the whole one until frozen and refined angles agree."""
         minimum = minimise(rough.pattern, rough.noise, start, tolerance=LOOSE)
-        evaluations = minimum.steps + 1
         orders = self.choose_order(rough.pattern, minimum, rough.noise)
         terms = orders.terms[int(np.argmax(orders.probability))]
+        return self.refined(terms, minimum.point.values, minimum.steps + 1, ())
+
+    def refined(
+        self, terms: int, values: FloatArray, evaluations: int, extensions: tuple[Extension, ...]
+    ) -> _Run:
+        """Minimise the whole problem from `values` until the background order and the frozen model hold."""
         for _ in range(MAX_COMPILATIONS):
-            pattern = self.compile(terms, minimum.point.values)
-            minimum = minimise(pattern, self.noise, minimum.point.values)
+            pattern = self.compile(terms, values, extensions=extensions)
+            minimum = minimise(pattern, self.noise, values)
+            values = minimum.point.values
             evaluations += minimum.steps + 1
             orders = self.choose_order(pattern, minimum, self.noise)
             best = orders.terms[int(np.argmax(orders.probability))]
             if best == terms and pattern.drift(minimum.point.values) < 1.0:
                 break
             terms = best
-        return _Run(pattern, minimum, orders, evaluations)
+        return _Run(pattern, minimum, orders, evaluations, extensions)
+
+    def extended(self, run: _Run) -> _Run:
+        """Refine the direction-dependent terms that pay, a few at a time, and weigh those left out."""
+        for last in (False, False, True):
+            pattern, minimum = run.pattern, run.minimum
+            hessian = minimum.normal.copy()
+            hessian[pattern.n_linear :, pattern.n_linear :] += pattern.parameters.prior_precision
+            freedom = max(self.noise.observed.size - hessian.shape[0], 1)
+            weighed = weigh_extensions(
+                pattern,
+                minimum,
+                self.noise,
+                posterior_covariance(hessian, minimum.active),
+                refined=run.extensions,
+                misfit=max(minimum.point.deviance / freedom, 1.0),
+            )
+            run = replace(run, weighed=weighed)
+            chosen = entering(weighed)
+            if last or not chosen:
+                break
+            extensions = (*run.extensions, *chosen)
+            table = self.table(extensions)
+            values = table.start.copy()
+            for place, name in enumerate(pattern.parameters.names):
+                values[table.index(name)] = minimum.point.values[place]
+            run = self.refined(pattern.n_chebyshev, values, run.evaluations, extensions)
+        return run
 
     def choose_order(self, pattern: PatternModel, minimum: Minimum, noise: Noise) -> OrderChoice:
         """Weigh every background order by one Gauss-Newton step of the whole model (Akaike 1974 criterion).
@@ -320,6 +385,8 @@ class _Problem:
             chi2,
             second_start,
             run.evaluations,
+            run.extensions,
+            run.weighed,
         )
 
 

@@ -7,6 +7,7 @@ Uncertainty. Every source gives a covariance matrix of the masses, all propagate
 
 * counting: G C F C G^T, what the counts alone contribute with all parameters refined together
 * one matrix per group of priors: G C P_group C G^T (displacement parameters, texture, peak shape, cell and position)
+* texture model, broadening model: direction-dependent terms that were left out (see `evidence`)
 * background flexibility: the spread of the masses over background orders, weighted by their evidence
 * model misfit: what the cluster-robust covariance (see `fit`) shows beyond counting, never less than zero
 
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xrdz.diffractogram import FloatArray
+from xrdz.evidence import left_out_spread
 from xrdz.fit import FitResult
 
 COVERAGE_FACTOR = 1.959963984540054
@@ -32,6 +34,8 @@ COVERAGE_FACTOR = 1.959963984540054
 COUNTING = "counting"
 MISFIT = "model misfit"
 BACKGROUND = "background flexibility"
+TEXTURE_MODEL = "texture model"
+BROADENING_MODEL = "broadening model"
 PRIOR_GROUPS: Mapping[str, str] = {
     "B": "displacement parameters",
     "ln_texture": "texture",
@@ -135,7 +139,13 @@ def mass_jacobian(result: FitResult) -> tuple[FloatArray, FloatArray]:
 def prior_group(name: str) -> str:
     """Return the budget row of a nonlinear parameter's prior."""
     parts = name.split(".")
+    if parts[0] == "response":
+        return "intensity response"
     key = parts[0] if len(parts) == 1 else parts[1]
+    if key.startswith("texture"):
+        return "texture"
+    if "anisotropy" in key:
+        return "peak shape"
     return PRIOR_GROUPS.get(key, "cell and position")
 
 
@@ -157,6 +167,7 @@ def estimate_masses(result: FitResult) -> MassEstimate:
         shared = table.prior_precision * (member[:, None] + member[None, :])
         sources[group] = spread[:, n_linear:] @ shared @ spread[:, n_linear:].T
     sources[BACKGROUND] = _background_spread(result, jacobian)
+    sources[TEXTURE_MODEL], sources[BROADENING_MODEL] = left_out_spread(result.weighed, jacobian)
     scores = result.block_scores @ spread.T
     ids = tuple(phase.id for phase in result.pattern.phases)
     return MassEstimate(ids, masses, sources, scores.T @ scores)
