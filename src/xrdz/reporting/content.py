@@ -203,6 +203,7 @@ def _phase_row(phase: Mapping[str, Any]) -> dict[str, str]:
     r = texture.get("r")
     return {
         "id": phase["id"],
+        "alias": "" if phase["id"].lower() == phase["formula"].lower() else phase["id"],
         "formula": formula_text(phase["formula"]),
         "detected": "yes" if detected else "no",
         "share": percent(fraction) if detected else "not detected",

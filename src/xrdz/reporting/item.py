@@ -44,7 +44,7 @@ class PhaseCurve:
     intensity: FloatArray
     hkl: IntArray
     positions: FloatArray
-    cell: tuple[float, float, float, float, float, float] | None = None
+    cell: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def beyond_bundled_fonts(text: str) -> bool:
 
 @lru_cache(maxsize=2)
 def _fonts(with_system_fonts: bool) -> Any:
-    """Return the fonts inside the typst wheel and matplotlib's, the same on every machine, and the system's on request."""
+    """Return the fonts of the typst wheel and matplotlib's, the same on every machine, and the system's on request."""
     import typst
 
     found = importlib.util.find_spec("matplotlib")
