@@ -683,3 +683,23 @@ def test_the_error_of_an_unknown_binary_names_the_formats(tmp_path: Path) -> Non
     path.write_bytes(b"\x00\x01\x02\x03" * 100)
     with pytest.raises(InputError, match=re.escape("PANalytical XRDML, Bruker RAW")):
         read(path)
+
+
+def test_uxd_positions_of_four_digits_are_made_exact(tmp_path: Path) -> None:
+    """Above 100 deg the converter prints one decimal, fewer than the step has."""
+    angles = 99.0 + 0.02 * np.arange(1501)
+    listed = "".join(f"{float(f'{a:.4g}'):g}\t{v:.0f}\n" for a, v in zip(angles, counts(), strict=True))
+    head = (
+        files.uxd(counts(), pairs=True).decode().partition("_2THETACOUNTS\n")[0].replace("_START=20.0", "_START=99.0")
+    )
+    path = tmp_path / "rounded.uxd"
+    path.write_text(head + "_2THETACOUNTS\n" + listed)
+    scan = read(path)
+    np.testing.assert_allclose(scan.two_theta, angles, atol=1e-9)
+    np.testing.assert_array_equal(scan.intensity, counts())
+
+
+def test_uxd_variable_slit_is_flagged(tmp_path: Path) -> None:
+    path = tmp_path / "variable.uxd"
+    path.write_bytes(files.uxd(counts()).replace(b"_COUNTS", b"_VARDIVERGENCE='V6'\n_COUNTS"))
+    assert "irradiated area" in read(path).findings[0].message

@@ -67,7 +67,8 @@ def records(data: bytes, offset: int, count: int, stride: int, kind: str, place:
         )
     table = np.frombuffer(data, dtype=np.uint8, count=count * stride, offset=offset).reshape(count, stride)
     first = np.ascontiguousarray(table[:, :size]).view(np.dtype(kind).newbyteorder("<"))
-    values: FloatArray = first.reshape(-1).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN in a damaged file is a NaN like any other
+        values: FloatArray = first.reshape(-1).astype(np.float64)
     return values
 
 

@@ -112,7 +112,17 @@ def _version_1(data: bytes, place: str) -> list[RecordedScan]:
         offset = start_of_header + 152 + 4 * steps
         if len(scans) >= MAX_RANGES:
             raise InputError(f"{place}: more than {MAX_RANGES} ranges; the header is damaged")
+    _refuse_surplus(data, offset, len(scans), place)
     return scans
+
+
+def _refuse_surplus(data: bytes, offset: int, n_ranges: int, place: str) -> None:
+    """Refuse bytes after the last range other than padding: the header and the ranges do not belong together."""
+    if data[offset:].strip(b"\x00\x1a"):
+        raise InputError(
+            f"{place}: {len(data) - offset} bytes follow the {n_ranges} ranges the header announces; it is damaged or"
+            " of another layout: export it again"
+        )
 
 
 def _version_2(data: bytes, place: str) -> list[RecordedScan]:
@@ -141,6 +151,7 @@ def _version_2(data: bytes, place: str) -> list[RecordedScan]:
         two_theta = checked_grid(decimal_of(start), decimal_of(step), steps, where)
         scans.append(_scan(two_theta, counts, seconds, wavelength, metadata))
         offset += header + 4 * steps
+    _refuse_surplus(data, offset, n_ranges, place)
     return scans
 
 
@@ -181,11 +192,7 @@ def _version_3(data: bytes, place: str) -> list[RecordedScan]:
         not_powder = "" if scan_type in COUPLED_TYPES_V3 else f"the range is a {metadata['scan_axis']}"
         scans.append(_scan(two_theta, counts, seconds, wavelength, metadata, not_powder))
         offset = first + steps * stride
-    if data[offset:].strip(b"\x00"):
-        raise InputError(
-            f"{place}: {len(data) - offset} bytes follow the {n_ranges} ranges the header announces; the header is"
-            " damaged or the file is not RAW1.01: export it again"
-        )
+    _refuse_surplus(data, offset, n_ranges, place)
     return scans
 
 

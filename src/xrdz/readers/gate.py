@@ -7,9 +7,7 @@ Whatever is changed leaves a finding; nothing is repaired in silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +31,9 @@ MIN_TOP_TWO_THETA = 12.0
 
 MAX_OUT_OF_ORDER_SHARE = 0.01
 MAX_DUPLICATE_SHARE = 0.2
+
+NO_INTENSITY = 1e-12
+"""Largest intensity that is nothing: below it are the denormal floats of a shifted binary file."""
 
 NARROWEST_FWHM = 0.03
 """Degrees; the narrowest line a laboratory diffractometer makes."""
@@ -69,7 +70,7 @@ def diffractogram_from_recorded(
     findings += _truncation(recorded, place)
     recorded, masked = _masked(recorded, place)
     findings += masked
-    recorded, converted = _in_two_theta(recorded, place, axis, wavelength)
+    recorded, converted = _in_two_theta(recorded, place, source.path, axis, wavelength)
     findings += converted
     recorded, ordered = _ordered(recorded, place)
     findings += ordered
@@ -96,7 +97,7 @@ def diffractogram_from_recorded(
     return diffractogram if keep is None else diffractogram.select(keep)
 
 
-def _metadata(recorded: RecordedScan, place: str) -> Mapping[str, Any]:
+def _metadata(recorded: RecordedScan, place: str) -> dict[str, Any]:
     unknown = set(recorded.metadata) - METADATA_KEYS
     if unknown:
         raise InputError(f"{place}: metadata {sorted(unknown)} is not in the vocabulary of recorded.py; report this")
@@ -104,7 +105,7 @@ def _metadata(recorded: RecordedScan, place: str) -> Mapping[str, Any]:
     time = recorded.step_time_s
     if time is not None and "step_time_s" not in metadata:
         metadata["step_time_s"] = float(np.median(time))
-    return MappingProxyType(dict(sorted(metadata.items())))
+    return dict(sorted(metadata.items()))
 
 
 def _chosen(recorded: RecordedScan, keep: NDArray[Any]) -> RecordedScan:
@@ -179,12 +180,12 @@ def _masked(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Find
 
 
 def _in_two_theta(
-    recorded: RecordedScan, place: str, axis: Axis | None, wavelength: Wavelength | None
+    recorded: RecordedScan, place: str, path: str, axis: Axis | None, wavelength: Wavelength | None
 ) -> tuple[RecordedScan, list[Finding]]:
     position = recorded.position
     low, high = float(position.min()), float(position.max())
     stated = axis or recorded.axis
-    remedy = f"name the axis: xrdz read {place} --axis q|d|radian|two_theta [--wavelength CuKa] --to xye --out FILE.xye"
+    remedy = f"name the axis: xrdz read {path} --axis q|d|radian|two_theta [--wavelength CuKa] --to xye --out FILE.xye"
     if stated in ("q", "d", "radian"):
         lines = recorded.wavelength or wavelength
         if stated != "radian" and lines is None:
@@ -309,7 +310,7 @@ def _refuse_unusable(recorded: RecordedScan, place: str) -> None:
         raise InputError(
             f"{place}: {recorded.position.size} points; expected at least {MIN_POINTS}: is this a powder scan?"
         )
-    if not recorded.intensity.any():
+    if float(recorded.intensity.max()) < NO_INTENSITY:
         raise InputError(
             f"{place}: every intensity is 0; check that the shutter was open and the right column exported"
         )

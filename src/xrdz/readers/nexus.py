@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 from xrdz import __version__
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import InputError
+from xrdz.findings import Code, Finding, warning
+from xrdz.readers.binary import field
 from xrdz.readers.content import MAX_FILE_BYTES, Content
 from xrdz.readers.recorded import METADATA_KEYS, NUMBER_KEYS, RecordedScan, Unit
 from xrdz.readers.statistics import is_plain_counts, uncertainty
@@ -49,18 +52,32 @@ def read_nexus(content: Content) -> list[RecordedScan]:
     """
     import h5py
 
+    surplus = _surplus_finding(content)
     try:
         with h5py.File(io.BytesIO(content.data), "r") as file:
             groups = [file[name] for name in _entry_names(file, content.place)]
             scans = [scan for group in groups for scan in scans_of_entry(group, content.place)]
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError, MemoryError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         # The HDF5 library reports damage under all of these names.
         raise InputError(f"{content.place}: the HDF5 file is cut or damaged ({error}); copy the file again") from None
     if not scans:
         raise InputError(
             f"{content.place}: no entry with two_theta and counts; expected NXmonopd, NXxrd_pan or a run archive"
         )
-    return scans
+    return [replace(scan, findings=(*scan.findings, *surplus)) for scan in scans]
+
+
+def _surplus_finding(content: Content) -> tuple[Finding, ...]:
+    """Return the finding that the file is not as long as its superblock says: HDF5 itself checks no numbers."""
+    data = content.data
+    at = {0: 40, 1: 44, 2: 28, 3: 28}.get(data[8] if len(data) > 60 else 255)
+    if at is None:
+        return ()
+    end = int(field(data, "Q", at, content.place, "the superblock"))
+    if end == len(data):
+        return ()
+    message = f"the file has {len(data)} bytes, but its header says {end}: it is damaged or was not closed"
+    return (warning(Code.TRUNCATED_FILE, message, content.place, "copy the file again"),)
 
 
 def _entry_names(file: h5py.File, place: str) -> list[str]:

@@ -316,7 +316,7 @@ def read_asc(content: Content) -> list[RecordedScan]:
                 shared.setdefault(word, value.strip())
             else:
                 group.setdefault(word, value.strip())
-        elif group is not None:
+        elif group is not None and "COUNT" in group:
             try:
                 numbers.extend(map(float, line.replace(",", " ").split()))
             except ValueError:
@@ -325,7 +325,7 @@ def read_asc(content: Content) -> list[RecordedScan]:
                 ) from None
         else:
             raise InputError(
-                f"{content.place} line {number}: {line[:40]!r} outside *BEGIN and *END; the file is damaged"
+                f"{content.place} line {number}: {line[:40]!r} before *COUNT or after *END; the file is damaged"
             )
     if group is not None and numbers:
         scans.append(_without_end(_group(shared | group, numbers, f"{content.place} group {len(scans) + 1}"), "*END"))
@@ -339,6 +339,12 @@ def _group(keys: dict[str, str], numbers: list[float], place: str) -> RecordedSc
     if start is None or step is None or not numbers:
         raise InputError(f"{place}: *START {start}, *STEP {step}, {len(numbers)} intensities; all are needed")
     intensity = np.array(numbers, dtype=np.float64)
+    stop, last = number_in(keys.get("STOP", "")), start + step * (intensity.size - 1)
+    if stop is not None and count == intensity.size and abs(last - stop) > 1.5 * abs(step):
+        raise InputError(
+            f"{place}: *START {start:g} by *STEP {step:g} ends at {last:g} after {count:g} points, but *STOP is"
+            f" {stop:g}; the header is damaged"
+        )
     axis = keys.get("SCAN_AXIS", "")
     is_powder = axis.lower().replace(" ", "") in ("", *ASC_POWDER_AXES) and keys.get("CLASS", "").lower() != "polefig"
     unit_words = keys.get("YUNIT", "").lower()

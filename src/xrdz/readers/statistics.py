@@ -174,8 +174,7 @@ def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
             info(Code.NOT_COUNTS, f"the file holds counts per second; multiplied by {value} to give counts", place)
         )
         return Statistics(counts if attenuation is None else counts * attenuation, gain, None, "rate", tuple(findings))
-    whole = bool(np.all(np.abs(seen - np.rint(seen)) <= 1e-6 * np.maximum(seen, 1.0)))
-    if whole and unit != "rate":
+    if _whole(seen) and unit != "rate":
         return _whole_numbers(seen, attenuation, findings, place)
     if unit == "counts":
         # Detectors that correct for dead time or flat field give fractions; the statistics stay those of counts.
@@ -193,6 +192,12 @@ def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
                 seen if attenuation is None else seen * attenuation, gain, None, "counts", tuple(findings)
             )
     return _scaled(seen, attenuation, unit, findings, place)
+
+
+def _whole(intensity: FloatArray) -> bool:
+    """Return whether all intensities are whole numbers to the rounding of float32."""
+    off = np.abs(intensity - np.rint(intensity)) <= 1e-6 * np.maximum(intensity, 1.0)
+    return bool(np.all(off)) and float(intensity.max()) >= 1.0
 
 
 def _attenuation_finding(attenuation: FloatArray, applied: bool, place: str) -> Finding:
@@ -239,7 +244,7 @@ def _with_su(
     # Uncertainties are printed with few digits, so a few percent; attenuated points stand out by whole factors.
     proportional = ratio.size > 0 and float(np.max(np.abs(ratio / typical - 1.0))) < 0.1
     measured = measured_gain(intensity)
-    whole = bool(np.all(np.abs(intensity - np.rint(intensity)) <= 1e-6 * np.maximum(intensity, 1.0)))
+    whole = _whole(intensity)
     counted = whole or recorded.unit == "counts"
     kind: CountKind = "counts" if counted else "scaled" if recorded.unit != "rate" else "rate"
     if proportional and abs(typical - 1.0) < 0.02 and whole:

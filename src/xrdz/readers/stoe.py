@@ -36,10 +36,10 @@ def read_stoe(content: Content) -> list[RecordedScan]:
     """
     data, place = content.data, content.place
     data_blocks, total_blocks = fields(data, "HH", 0x1DA, place, "the file header")
-    if len(data) < total_blocks * BLOCK:
+    if len(data) != total_blocks * BLOCK:
         raise InputError(
             f"{place}: the header announces {total_blocks} blocks of {BLOCK} bytes, the file holds"
-            f" {len(data) // BLOCK}; copy the file again"
+            f" {len(data) / BLOCK:g}; copy the file again"
         )
     first = (total_blocks - data_blocks) * BLOCK
     if first < 2 * BLOCK:

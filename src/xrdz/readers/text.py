@@ -48,6 +48,12 @@ _THOUSANDS_DOT = re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d*)?\Z")
 _THOUSANDS_APOSTROPHE = re.compile(r"[-+]?[1-9]\d{0,2}(?:'\d{3})+(?:\.\d*)?\Z")
 _KEY_VALUE = re.compile(r"""^\s*(?:[#!;'%*/]|//)*\s*([^:=,;\t]{1,60}?)\s*[:=,;\t]\s*(.*)$""")
 _EVA_PAIR = re.compile(r"""([A-Za-z][\w ]{0,30}?)\s*:\s*"([^"]*)\"""")
+_PHILIPS_WORD = re.compile(
+    r"\b(SampleIdent|DiffrType|GeneratorVoltage|TubeCurrent|Anode|Alpha1|Alpha2|Ratio|DivergenceSlit|ReceivingSlit"
+    r"|MonochromatorUsed|MeasureDateTime|StepTime)\s+(\S+)"
+)
+"""Words and values side by side, as Philips' converters to RIET7 and XDD write them."""
+
 _RADIUS = re.compile(r"\bR\s*=?\s*(\d+(?:\.\d+)?)\s*mm\b")
 _MONOCHROMATOR = re.compile(r"\bmonochromator\s*[:=]\s*([^\n]*)", re.IGNORECASE)
 _MONOCHROMATOR_ANGLE = re.compile(r"\b2theta_m\s*=?\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
@@ -558,6 +564,11 @@ def header_pairs(header: tuple[str, ...]) -> dict[str, str]:
     """Return the keys and values of a header: `key: value`, `key = value`, `key,value`, and EVA's `Key: "value"`."""
     pairs: dict[str, str] = {}
     for line in header:
+        words = _PHILIPS_WORD.findall(line)
+        if len(words) >= 2:
+            for key, value in words:
+                pairs.setdefault(key, value)
+            continue
         eva = _EVA_PAIR.findall(line)
         if len(eva) >= 2:
             for key, value in eva:
@@ -620,7 +631,10 @@ def _announced(pairs: dict[str, str]) -> int | None:
 
 
 def _intensities_after_range(lines: list[str], place: str, outside: tuple[str, ...]) -> RecordedScan | None:
-    """Return the scan of a file that states start, step and stop (or start, stop, step) and then intensities alone."""
+    """Return the scan of a file that states start, step and stop (or start, stop, step) and then intensities alone.
+
+    Twice as many numbers as points are intensities and then their uncertainties, as of PSI's DMC and HRPT.
+    """
     first = next((index for index in range(min(len(lines), 40)) if _range_in(lines[index]) is not None), None)
     if first is None:
         return None
@@ -629,21 +643,32 @@ def _intensities_after_range(lines: list[str], place: str, outside: tuple[str, .
         return None
     start, step, stop = found
     rest = [(index, line.split()) for index, line in enumerate(lines[first + 1 :], first + 2) if line.strip()]
-    widths = {len(tokens) for _, tokens in rest[:-1]}
     expected = round((stop - start) / step) + 1
-    if len(widths) > 1 or not rest or expected < 2:
+    if not rest or expected < 2:
+        return None
+    width = max(len(tokens) for _, tokens in rest)
+    if sum(len(tokens) < width for _, tokens in rest) > 2:
         return None
     n_found = sum(len(tokens) for _, tokens in rest)
-    width = widths.pop() if widths else len(rest[0][1])
     # Two or three columns whose first stays in the stated range are positions, and the line is only a header.
     if width in (2, 3) and n_found > 1.5 * expected:
         return None
-    if n_found > expected + 20 or n_found < 0.3 * expected:
+    if n_found > expected + 20 and n_found != 2 * expected:
         return None
-    flat = [(line, token) for line, tokens in rest for token in tokens]
-    values = np.array([_value(token, place, line) for line, token in flat], dtype=np.float64)
-    if n_found > expected:
-        if bool(np.any(values[expected:] != 0)):
+    if n_found < 0.3 * expected:
+        if width in (2, 3):
+            return None
+        raise InputError(
+            f"{place} line {first + 1}: start {start:g}, step {step:g}, stop {stop:g} give {expected} points, the file"
+            f" holds {n_found}; copy or export the scan again"
+        )
+    values = np.array([_value(token, place, line) for line, tokens in rest for token in tokens], dtype=np.float64)
+    su: FloatArray | None = None
+    if n_found == 2 * expected:
+        values, su = values[:expected], values[expected:]
+    elif n_found > expected:
+        # Some programs fill the last line with zeros or end with a negative mark.
+        if bool(np.any(values[expected:] > 0)):
             raise InputError(
                 f"{place} line {first + 1}: start {start:g}, step {step:g}, stop {stop:g} give {expected} points,"
                 f" the file holds {n_found}; correct the first line"
@@ -661,6 +686,7 @@ def _intensities_after_range(lines: list[str], place: str, outside: tuple[str, .
     return RecordedScan(
         position=checked_grid(start, step, values.size, place),
         intensity=values,
+        su=su,
         step_time_s=metadata.get("step_time_s"),
         unit=_unit_in("\n".join(header_lines)),
         axis="unnamed",
@@ -678,7 +704,7 @@ def _range_in(line: str) -> tuple[float, float, float] | None:
         return None
     start, second, third = (float(token) for token in tokens[:3])
     for step, stop in ((second, third), (third, second)):
-        points = (stop - start) / step + 1 if step > 0 else 0.0
+        points = (stop - start) / step + 1 if step > 1e-6 else 0.0
         if (
             0 <= start < stop <= 180
             and 0 < step <= 1.0

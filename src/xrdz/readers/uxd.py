@@ -12,6 +12,7 @@ import numpy as np
 
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
+from xrdz.findings import Code, warning
 from xrdz.readers.binary import checked_grid
 from xrdz.readers.content import Content, decoded_text, head_text
 from xrdz.readers.recorded import RecordedScan, Unit
@@ -106,6 +107,21 @@ def read_uxd(content: Content) -> list[RecordedScan]:
     return scans
 
 
+def _exact_positions(listed: FloatArray, keys: dict[str, str]) -> FloatArray:
+    """Return start plus steps where the listed positions are those rounded to four digits, else what is listed.
+
+    The converter prints 9.985, 10.00, 10.02: two decimals above 10 deg, one above 100, which is coarser than the step.
+    """
+    start, step = number_in(keys.get("_START", "")), number_in(keys.get("_STEPSIZE", ""))
+    if start is None or step is None or not np.isfinite(start) or not 0 < abs(step) < 10:
+        return listed
+    index = np.arange(listed.size)
+    grid: FloatArray = start + step * index.astype(np.float64)
+    digits = np.floor(np.log10(np.maximum(np.abs(listed), 1.0)))
+    rounding = 0.51 * 10.0 ** (digits - 3) + 5e-7 * index
+    return grid if bool(np.all(np.abs(listed - grid) <= rounding)) else listed
+
+
 def _range(keys: dict[str, str], numbers: list[float], layout: tuple[int, Unit], place: str) -> RecordedScan:
     columns, unit = layout
     if not numbers or len(numbers) % columns:
@@ -121,7 +137,7 @@ def _range(keys: dict[str, str], numbers: list[float], layout: tuple[int, Unit],
             raise InputError(f"{place}: _START {start}, _STEPSIZE {step}; both are needed for counts without angles")
         position, intensity = checked_grid(start, step, values.shape[0], place), values[:, 0].copy()
     else:
-        position, intensity = values[:, 0].copy(), values[:, 1].copy()
+        position, intensity = _exact_positions(values[:, 0].copy(), keys), values[:, 1].copy()
         if columns == 3:
             time = values[:, 2].copy()
     in_nanometre = keys.get("_WL_UNIT", "A").lower().startswith("n")
@@ -142,6 +158,18 @@ def _range(keys: dict[str, str], numbers: list[float], layout: tuple[int, Unit],
         metadata["monochromator"] = "none"
     else:
         metadata.pop("monochromator", None)
+    variable = keys.get("_VARDIVERGENCE", "")
+    if variable:
+        metadata["divergence_slit"] = variable
+        findings = (
+            *findings,
+            warning(
+                Code.READER_NOTE,
+                f"the divergence slit is variable ({variable}): the irradiated area changes with 2theta",
+                place,
+                "use a fixed slit, or expect intensities that are low at low angles",
+            ),
+        )
     announced = number_in(keys.get("_STEPCOUNT", keys.get("_STEPS", "")))
     return RecordedScan(
         position=position,
