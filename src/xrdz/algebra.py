@@ -67,14 +67,14 @@ def solve_scaled(matrix: FloatArray, right: FloatArray) -> tuple[FloatArray, boo
     Returns
     -------
     solution : (k,)
-    solved : False when no ridge up to 1e-6 made the matrix positive
+    solved : False when no ridge up to 1e-3 made the matrix positive
     """
     size = right.size
     scale = np.empty(size)
     for i in range(size):
         scale[i] = 1.0 / math.sqrt(max(matrix[i, i], 1e-300))
     ridge = 0.0
-    for _ in range(8):
+    for _ in range(12):
         work = np.empty((size, size))
         for i in range(size):
             for k in range(i + 1):

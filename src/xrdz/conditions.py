@@ -19,7 +19,7 @@ from xrdz.wavelength import SATELLITE_SHARE, Wavelength, wavelength_from_name
 
 ZERO_SU_DEG = 0.02
 DISPLACEMENT_SU_MM = 0.1
-ROUGHNESS_SU = 0.05
+ROUGHNESS_SU = 0.03
 """Low angles lose up to some percent of their intensity on a rough or loosely packed surface (Suortti 1972).
 
 The bound lies below zero: a bound at zero would make the estimate positive on average and pull the masses along."""
@@ -97,7 +97,10 @@ def _wavelength(diffractogram: Diffractogram, instrument: Instrument, findings: 
 def global_priors(
     resolution: Resolution, soller_deg: float | None, monochromator_two_theta_deg: float | None
 ) -> tuple[Parameter, ...]:
-    """Return the priors of zero, displacement, U, V, W, kappa, roughness, polarization and satellite, in the order of `pattern.GLOBAL_NAMES`.
+    """Return the priors of the global parameters, in the order of `phase_model.GLOBAL_NAMES`.
+
+    Overspill is sin(theta_c), below which the footprint R delta / sin(theta) of the beam is longer than the specimen:
+    0.12 for 1 deg slits on a goniometer of 200 mm and a specimen of 25 mm; small holders reach 0.3.
 
     Soller slits of full opening S pass axial angles with a triangular transmission of half width S/2, so that
     kappa = S^2 / 2 (S in rad) where the slits alone limit the divergence (see `profile`); sample and slit lengths
@@ -136,5 +139,6 @@ def global_priors(
         prior("kappa", axial, kappa, kappa_su, 0.0, 0.05),
         Parameter("roughness", 0.0, 0.0, ROUGHNESS_SU, -0.15, 0.5),
         Parameter("polarization", polarization, polarization, polarization_su, 0.0, 1.5),
-        Parameter("satellite", SATELLITE_SHARE[0], SATELLITE_SHARE[0], SATELLITE_SHARE[1], 1e-4, 0.05),
+        Parameter("satellite", SATELLITE_SHARE[0], SATELLITE_SHARE[0], SATELLITE_SHARE[1], 1e-4, 0.04),
+        Parameter("overspill", 0.2, 0.12, 0.1, 0.02, 0.7),
     )

@@ -23,6 +23,7 @@ UNITS: Mapping[str, str] = {
     "roughness": "1",
     "polarization": "1",
     "satellite": "1",
+    "overspill": "sin(theta)",
     "a": "angstrom",
     "b": "angstrom",
     "c": "angstrom",

@@ -4,6 +4,8 @@
     |F|^2 = sum_{k<=l} P_kl exp(-(B_k + B_l) / (4 d^2))                            B per element of each phase
     LP    = (1 + A cos^2 2theta) / (sin^2 theta cos theta)                         A: polarization of the monochromator
     R     = exp(-q (1 / sin theta - 1))                                            q: roughness, Suortti 1972
+    F     = (1 + (sin theta_c / sin theta)^8)^(-1/8), a smooth min(1, sin theta / sin theta_c)
+                                                                                   footprint longer than the specimen
     O     = product over axes of the mean over equivalents of (r^2 cos^2 a + sin^2 a / r)^(-3/2)
                                                                                    March 1932; Dollase 1986
     C     = exp(sum_k c_k P_k(t)),  t in -1..1 over the calibrated range           intensity response, Legendre P_k
@@ -57,10 +59,13 @@ WINDOW_REACHES = 1.2
 
 CELL_RELATIVE_SU = 0.003
 CELL_ANGLE_SU = 0.3
-GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness", "polarization", "satellite")
+GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness", "polarization", "satellite", "overspill")
 KAPPA = GLOBAL_NAMES.index("kappa")
 POLARIZATION = GLOBAL_NAMES.index("polarization")
 SATELLITE_SHARE = GLOBAL_NAMES.index("satellite")
+OVERSPILL_POWER = 8.0
+"""Sharpness of the corner where the footprint of the beam grows beyond the specimen."""
+
 WIDTH_NAMES = ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss")
 
 
@@ -217,7 +222,7 @@ class PhaseModel:
 
     def evaluate(self, values: FloatArray) -> tuple[ReflectionState, FloatArray]:
         """Return the reflections and the coefficient of each row of the block, (rows, reflections)."""
-        zero, displacement, _, _, _, _, roughness, polarization, _ = values[: len(GLOBAL_NAMES)]
+        zero, displacement, _, _, _, _, roughness, polarization, _, overspill = values[: len(GLOBAL_NAMES)]
         response = values[len(GLOBAL_NAMES) : len(self.instrument.parameters)]
         own = values[self.parameter_index]
         n_cell, n_displacement = self.n_cell, self.n_displacement
@@ -244,7 +249,8 @@ class PhaseModel:
         # LP was frozen with the polarization of the compilation; the factor is relative to it.
         polarized = np.cos(2.0 * self.theta) ** 2
         common = (1.0 + polarization * polarized) / (1.0 + self.frozen_polarization * polarized)
-        common *= np.exp(response @ self.legendre - roughness * depth)
+        excess = (overspill / np.sin(self.theta)) ** OVERSPILL_POWER
+        common *= (1.0 + excess) ** (-1.0 / OVERSPILL_POWER) * np.exp(response @ self.legendre - roughness * depth)
         damping = np.exp(-(B[self.pair_first] + B[self.pair_second])[None, :] * self.s_squared[:, None])
         pairs = self.pair_intensity * (damping * common[:, None])
         untextured = pairs.sum(axis=1)
@@ -268,6 +274,7 @@ class PhaseModel:
             -depth * intensity,
             polarized / (1.0 + polarization * polarized) * intensity,
             intensity,
+            -excess / (1.0 + excess) / overspill * intensity,
             *(self.legendre * intensity),
             *((centre_by_bragg * bragg_by_q * intensity) * q_by_cell.T),
             width.size_factor * secant * intensity,
@@ -432,7 +439,7 @@ def compile_phase(
     products = [pair_products(reference, listed, wavelength=wavelength)[inside] for wavelength, _ in lines]
     B = values[parameter_index[n_cell + 4 : n_cell + 4 + n_displacement]]
     expected = np.exp(-0.25 * q[:, None] * B[pairs].sum(axis=1)[None, :])
-    zero, displacement, _, _, _, kappa, _, polarization, satellite = values[: len(GLOBAL_NAMES)]
+    zero, displacement, _, _, _, kappa, _, polarization, satellite, _ = values[: len(GLOBAL_NAMES)]
     pair_intensity = np.zeros_like(products[0])
     line_offset, line_lorentz, line_weight, line_slope = np.empty((4, len(profile), q.size))
     satellite_share = sum(line.weight for line in profile if line.satellite)
@@ -464,6 +471,7 @@ def compile_phase(
     own = parameter_index
     row_parameter = [*range(n_global), *own[: own.size - len(shapes)], *np.repeat(own[own.size - len(shapes) :], 2)]
     basis = [PATTERN, POSITION, POSITION, GAUSS_SQUARED, GAUSS_SQUARED, GAUSS_SQUARED, AXIAL, PATTERN, PATTERN, SATELLITE]
+    basis += [PATTERN]  # overspill
     basis += [PATTERN] * len(instrument.response) + [POSITION] * n_cell
     basis += [LORENTZ, LORENTZ, GAUSS_SQUARED, GAUSS_SQUARED] + [PATTERN] * (n_displacement + len(textures))
     basis += [LORENTZ, GAUSS_SQUARED] * len(shapes)

@@ -115,7 +115,7 @@ def solve_positive_definite(matrix: FloatArray, right: FloatArray) -> FloatArray
     """Solve a symmetric positive system scaled to a unit diagonal; a tiny ridge saves a singular one."""
     scale = 1.0 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
     scaled = matrix * scale * scale[:, None]
-    for ridge in (0.0, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9):
+    for ridge in (0.0, *(10.0**power for power in range(-13, -3))):
         try:
             np.linalg.cholesky(scaled + ridge * np.eye(len(scaled)))
         except np.linalg.LinAlgError:
