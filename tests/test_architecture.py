@@ -211,7 +211,7 @@ def test_importing_the_package_is_instant() -> None:
 
 def test_only_the_front_prints_and_only_boundaries_catch_everything() -> None:
     """No `print`, no bare `except`; `except Exception` stands only where a scan or a command must not stop the rest."""
-    boundaries = {"cli", "batching", "watching", "worker", "clusters"}
+    boundaries = {"cli", "commands.fit", "batching", "watching", "worker", "clusters"}
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -219,4 +219,4 @@ def test_only_the_front_prints_and_only_boundaries_catch_everything() -> None:
             if isinstance(node, ast.ExceptHandler):
                 assert node.type is not None, f"{path} line {node.lineno}: bare except"
                 broad = isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
-                assert not broad or unit(module_name(path)) in boundaries, f"{path} line {node.lineno}"
+                assert not broad or module_name(path) in boundaries, f"{path} line {node.lineno}"

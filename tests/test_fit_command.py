@@ -124,6 +124,26 @@ def test_a_bad_scan_among_good_ones_is_one_line_and_exit_2(scans: Path, capsys: 
     assert shown.err == f"xrdz: error: {missing}: no such file; check the path\n"
 
 
+def test_an_internal_error_of_one_scan_does_not_cost_the_others(
+    scans: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import xrdz.pipeline
+
+    analyse = xrdz.pipeline.analyse_diffractogram
+
+    def sometimes(diffractogram: Any, *rest: Any, **options: Any) -> Analysis:
+        if diffractogram.source.path.endswith("tenth.xy"):
+            raise ZeroDivisionError("float division")
+        return analyse(diffractogram, *rest, **options)
+
+    monkeypatch.setattr("xrdz.pipeline.analyse_diffractogram", sometimes)
+    assert main(["fit", str(scans / "tenth.xy"), str(scans / "one.xy"), "--json"]) == 3
+    shown = capsys.readouterr()
+    assert len(documents(shown.out)) == 1
+    assert shown.err.count("\n") == 1
+    assert "tenth.xy: internal error, ZeroDivisionError" in shown.err
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -93,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
     """Fit every scan, print it, write what was asked for, and return the exit code."""
     from xrdz.claims import parse_requirement
     from xrdz.files import make_folder
-    from xrdz.stored import slimmed
 
     args = with_all_scans(args)
     required = () if args.require is None else parse_requirement(args.require)
@@ -101,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     report = None if args.report is None else report_writer(args.report, Path(args.out or "."))
     folder = None if args.out is None else make_folder(args.out)
     style = terminal_style()
-    kept: list[Analysis] = []  # for the report, without what their solver needed
+    kept: list[Analysis] = []
     codes: list[int] = []
     for path, stem in zip(args.scans, stems(args.scans), strict=True):
         try:
@@ -113,14 +112,12 @@ def run(args: argparse.Namespace) -> int:
                 for written in write_files(analysis, scan.stem, folder, plot=args.plot):
                     _say_written(written, as_json=args.json)
                 if report is not None:
-                    kept.append(slimmed(analysis))
+                    kept.append(_kept(analysis))
                 codes.append(exit_code(analysis, required))
-        except XrdzError as error:
+        except Exception as error:  # one scan's failure must not cost the others their result
             if len(args.scans) == 1:
                 raise
-            sys.stdout.flush()
-            sys.stderr.write(f"xrdz: error: {' '.join(str(error).split())}\n")
-            codes.append(error.exit_code)
+            codes.append(_say_failed(path, error))
     if report is not None and kept:
         for written in report(kept):
             _say_written(written, as_json=args.json)
@@ -283,6 +280,25 @@ def terminal_style() -> Style:
     columns = shutil.get_terminal_size((100, 24)).columns
     wanted = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     return style_for(columns, is_terminal=sys.stdout.isatty(), colour=wanted)
+
+
+def _say_failed(path: str, error: Exception) -> int:
+    """Name a scan's error in one line on stderr and return its exit code."""
+    sys.stdout.flush()
+    if isinstance(error, XrdzError):
+        code, message = error.exit_code, str(error)
+    else:
+        code = FIT_FAILED
+        message = f"{path}: internal error, {type(error).__name__}: {error}; fit it alone with --debug and report it"
+    sys.stderr.write(f"xrdz: error: {' '.join(message.split())}\n")
+    return code
+
+
+def _kept(analysis: Analysis) -> Analysis:
+    """Return an analysis without the tens of megabytes its solver needed, for a report at the end."""
+    from xrdz.stored import slimmed
+
+    return slimmed(analysis)
 
 
 def _say_written(path: Path, *, as_json: bool) -> None:
