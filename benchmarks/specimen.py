@@ -24,8 +24,8 @@ import numpy as np
 
 from xrdz.crystal import inverse_d_squared, metric_tensor
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.kernel import PATTERN, sum_reflections
-from xrdz.pattern import InstrumentModel, PatternModel, ReflectionState, PhaseModel, compile_pattern
+from xrdz.kernel import PATTERN
+from xrdz.pattern import InstrumentModel, PatternModel, PhaseModel, ReflectionState, compile_pattern
 from xrdz.profile import DEGREE
 from xrdz.reference import Reference
 
@@ -166,37 +166,9 @@ def true_values(specimen: Specimen, pattern: PatternModel) -> FloatArray:
 
 def curve_of(pattern: PatternModel, phase: PhaseModel, state: ReflectionState, values: FloatArray) -> FloatArray:
     """Return the pattern of unit scale that a phase's reflections give, with whatever widths `state` holds."""
-    columns = np.empty((1, pattern.two_theta.size))
-    comb = phase.comb
-    sum_reflections(
-        pattern.two_theta,
-        pattern.coarse,
-        pattern.stencil_start,
-        pattern.stencil_weight,
-        state.centre,
-        state.gauss_squared,
-        state.lorentz,
-        float(values[pattern.parameters.index("kappa")]),
-        phase.half_window,
-        phase.first,
-        phase.last,
-        phase.core_first,
-        phase.core_last,
-        comb.start,
-        comb.offset,
-        comb.axial,
-        comb.gauss,
-        comb.lorentz,
-        comb.weight,
-        comb.mean_offset,
-        comb.mean_axial,
-        comb.mean_lorentz,
-        comb.variance,
-        np.array([PATTERN]),
-        state.intensity[None, :],
-        columns,
-    )
-    return columns[0]
+    columns = pattern._summed(phase, values, state, np.array([PATTERN]), state.intensity[None, :])
+    curve: FloatArray = columns[0]
+    return curve
 
 
 def _anisotropic(pattern: PatternModel, phase: PhaseModel, part: Part, values: FloatArray) -> ReflectionState:
@@ -224,6 +196,12 @@ def relative_breadth(phase: PhaseModel, part: Part) -> FloatArray:
     q = part.elongation
     breadth: FloatArray = q ** (1.0 / 3.0) * np.sqrt(1.0 - cosine_squared + cosine_squared / q**2).mean(axis=1)
     return breadth
+
+
+def scan_points(end: float) -> FloatArray:
+    """Return 2theta from 20 degrees to `end` in steps of 0.02."""
+    points: FloatArray = np.round(np.arange(20.0, end + 0.005, 0.02), 6)
+    return points
 
 
 def absorption_factors(specimen: Specimen) -> list[float]:
