@@ -8,7 +8,6 @@ Western Electric handbook of 1956. A control sample is one that an instrument me
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

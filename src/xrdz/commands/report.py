@@ -1,0 +1,154 @@
+"""`xrdz report`: a signed-off PDF and pages for the screen from results that exist; nothing is analysed again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xrdz.errors import InputError
+
+if TYPE_CHECKING:
+    from xrdz.analysis import Analysis
+    from xrdz.method import Method
+    from xrdz.reporting import ReportItem
+    from xrdz.sample_sheet import SampleSheet
+
+DESCRIPTION = """\
+Write reports of results that exist: the folder of a batch run, its results.jsonl or one of its archive parts, or the
+JSON of `xrdz fit --json`. Numbers come from the result; plots need the curves that a run's archive holds."""
+
+EPILOG = """\
+formats: --pdf a test report after ISO/IEC 17025, PDF/A-3 with the result inside, one page a scan; --html pages for the
+screen (index.html), offline; --cif powder CIF with the quantitative items, a file a scan; --csv and --xlsx a table for
+a LIMS, a row a scan. Without any: --pdf and --html. Masses are in mass %, angles in degrees 2theta.
+
+example:
+  xrdz report RUN --pdf --html
+  xrdz report result.json --pdf --method sn-ni.toml --sample sheet.csv --out reports
+  xrdz report RUN/results.jsonl --xlsx --date 2026-11-23
+"""
+
+FORMATS = ("pdf", "html", "cif", "csv", "xlsx")
+RESULTS = "results.jsonl"
+
+
+def register(subparsers: Any) -> None:
+    """Add `xrdz report`."""
+    parser = subparsers.add_parser(
+        "report", help="write reports of results that exist", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("results", nargs="+", metavar="RUN_OR_RESULT", help="run folder, results.jsonl, part or JSON")
+    parser.add_argument("--pdf", action="store_true", help="test report as PDF/A")
+    parser.add_argument("--html", action="store_true", help="pages for the screen, offline")
+    parser.add_argument("--cif", action="store_true", help="powder CIF with phase fractions, one file a scan")
+    parser.add_argument("--csv", action="store_true", help="table for a LIMS, comma-separated")
+    parser.add_argument("--xlsx", action="store_true", help="table for a LIMS, Excel")
+    parser.add_argument("--out", metavar="DIR", help="where to write; default: RUN/report, or beside the result")
+    parser.add_argument(
+        "--method", metavar="METHOD.toml", help="method of the result, for the laboratory's name and logo"
+    )
+    parser.add_argument("--sample", metavar="SHEET.csv", help="sample sheet, for customer, item and operator")
+    parser.add_argument("--date", metavar="YYYY-MM-DD[THH:MM]", help="date of issue, UTC; default: now")
+    parser.add_argument("--sqrt", action="store_true", help="square-root scale of the intensity in the PDF's plots")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the reports asked for and name each file."""
+    from xrdz.exports import write_exports
+    from xrdz.files import make_folder
+    from xrdz.method import read_method
+    from xrdz.reporting import write_report
+    from xrdz.sample_sheet import read_sample_sheet
+
+    wanted = [name for name in FORMATS if getattr(args, name)] or ["pdf", "html"]
+    date = datetime.now(UTC) if args.date is None else parse_date(args.date)
+    method = None if args.method is None else read_method(args.method)
+    sheet = None if args.sample is None else read_sample_sheet(args.sample)
+    paths = [Path(text) for text in args.results]
+    folder = make_folder(args.out or default_folder(paths[0]))
+    pages = [name for name in wanted if name in ("pdf", "html")]
+    tables = [name for name in wanted if name not in pages]
+    written: list[Path] = []
+    if pages:
+        items = items_of(paths, method, sheet)
+        written += write_report(items, pages, folder, date=date, square_root=args.sqrt)
+    if tables:
+        written += write_exports(items_of(paths, method, sheet), tables, folder, date=date)
+    for path in written:
+        sys.stdout.write(f"wrote {path}\n")
+    return 0
+
+
+def parse_date(text: str, option: str = "--date") -> datetime:
+    """Return a moment from ISO 8601 text; without a zone it is UTC.
+
+    Raises
+    ------
+    InputError
+        If the text is no date.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{option} {text!r}: expected a date such as 2026-11-23 or 2026-11-23T14:05") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def default_folder(path: Path) -> Path:
+    """Return where reports of a result go: a run's own folder `report`, or beside a file."""
+    return path / "report" if path.is_dir() else path.parent
+
+
+def items_of(paths: Sequence[Path], method: Method | None, sheet: SampleSheet | None) -> Iterator[ReportItem]:
+    """Yield the items of all results, in their order.
+
+    Raises
+    ------
+    InputError
+        If a path is no result, or `method` is not the one a result was made with.
+    """
+    from xrdz.analysis import Analysis
+    from xrdz.reporting.item import ReportItem, item_of_analysis, stored_order
+
+    for path in paths:
+        for entry in entries(path):
+            if isinstance(entry, Analysis):
+                sample = None if sheet is None else sheet.find(entry.diffractogram.source.path)
+                item = item_of_analysis(entry, sample)
+                yield item if method is None else replace(item, order=stored_order(item.document, method, sheet))
+            else:
+                yield ReportItem(entry, None, stored_order(entry, method, sheet))
+
+
+def entries(path: Path) -> Iterator[Analysis | Mapping[str, Any]]:
+    """Yield the analyses of a run folder or archive part, and the documents of inputs without one or of other files."""
+    from xrdz.reporting.item import read_documents
+
+    folder = path.parent if path.name == RESULTS else path
+    if is_run(folder) or is_part(path):
+        from xrdz.archive import analysis_from_archive, document_of, open_archive
+
+        for scan in open_archive(folder if is_run(folder) else path):
+            yield analysis_from_archive(scan) if scan.row.entry else document_of(scan)
+    else:
+        yield from read_documents(path / RESULTS if path.is_dir() else path)
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is that of a batch run."""
+    return (path / "run.json").is_file()
+
+
+def is_part(path: Path) -> bool:
+    """Return whether a file is a part of a run's archive; looking into it costs h5py, so the suffix is asked first."""
+    if path.suffix.lower() not in (".h5", ".hdf5", ".nxs") or not path.is_file():
+        return False
+    from xrdz.archive import is_archive
+
+    return is_archive(path)
