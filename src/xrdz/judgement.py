@@ -10,7 +10,7 @@ import numpy as np
 from xrdz.analysis import PhaseAnalysis
 from xrdz.findings import Code, Finding, info, severe, warning
 from xrdz.fit import FitResult, Status, bounds_that_matter
-from xrdz.residuals import Agreement, unexplained_peaks
+from xrdz.residuals import Agreement, ResidualPeak, unexplained_peaks
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,39 @@ def findings_of_fit(
     findings = [*_state(result), *_misfit(agreement, limits)]
     for number, phase in enumerate(phases.values()):
         findings += _phase(result, number, phase, limits)
-    for peak in unexplained_peaks(result):
-        findings.append(
-            warning(
-                Code.UNEXPLAINED_PEAK,
-                f"a peak at {peak.two_theta:.2f} deg, {100 * peak.relative_height:.1f} % of the strongest, belongs to no "
-                f"phase of the method (significance {peak.significance:.0f})",
-                where=f"{peak.two_theta:.3f}",
-                suggestion="add the phase it belongs to, or exclude the range if it is the holder",
-            )
-        )
+    findings += [_unexplained(peak) for peak in unexplained_peaks(result)]
     order = {"severe": 0, "warning": 1, "info": 2}
     return sorted(findings, key=lambda finding: order[finding.level.value])
+
+
+def _unexplained(peak: ResidualPeak) -> Finding:
+    """Return the finding of a peak no phase explains; one that only the tube's other lines explain is information."""
+    what = f"a peak at {peak.two_theta:.2f} deg, {100 * peak.relative_height:.2g} % of the strongest, significance "
+    what += f"{peak.significance:.0f}, belongs to no phase of the method"
+    named = ", ".join(f"{id} ({100 * score:.0f} %)" for id, score in peak.matches)
+    where = f"{peak.two_theta:.3f}"
+    if peak.tube_line:
+        other = f"; it could be {named} too" if named else ""
+        return info(
+            Code.UNEXPLAINED_PEAK,
+            f"{what}: {peak.tube_line}{other}",
+            where=where,
+            suggestion="use a better filter or monochromator, or exclude the range",
+        )
+    if named:
+        first = peak.matches[0][0]
+        return warning(
+            Code.UNEXPLAINED_PEAK,
+            f"{what}; references with lines there, and how much of their pattern is seen: {named}",
+            where=where,
+            suggestion=f"try {first} as a candidate phase, or exclude the range if it is the holder",
+        )
+    return warning(
+        Code.UNEXPLAINED_PEAK,
+        f"{what}, and to none of the reference library",
+        where=where,
+        suggestion="identify it and add its CIF, or exclude the range if it is the holder",
+    )
 
 
 def _state(result: FitResult) -> list[Finding]:
@@ -89,7 +110,8 @@ def _misfit(agreement: Agreement, limits: Thresholds) -> list[Finding]:
         return [
             severe(
                 Code.POOR_FIT,
-                f"R_wp after background is {rwp:.0f} % (goodness of fit {gof:.1f}): the model is not this diffractogram",
+                f"R_wp after background is {rwp:.0f} % (goodness of fit {gof:.1f}): "
+                "the model is not this diffractogram",
                 suggestion="check phases, wavelength, and whether the scan is a powder pattern",
             )
         ]
@@ -136,8 +158,8 @@ def _phase(result: FitResult, number: int, phase: PhaseAnalysis, limits: Thresho
         findings.append(
             warning(
                 Code.CELL_FAR_FROM_REFERENCE,
-                f"{phase.id}: {worst} = {phase.cell[worst][0]:.4f} angstrom is {100 * change:+.2f} % from the reference's "
-                f"{reference[worst]:.4f}",
+                f"{phase.id}: {worst} = {phase.cell[worst][0]:.4f} angstrom is {100 * change:+.2f} % from "
+                f"the reference's {reference[worst]:.4f}",
                 where=phase.id,
                 suggestion="a solid solution, another composition, or a misaligned zero",
             )
