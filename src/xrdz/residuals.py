@@ -3,7 +3,7 @@
 R_wp^2 = sum w (y - m)^2 / sum w y^2,  R_exp^2 = (N - P) / sum w y^2  (Young 1993, The Rietveld Method, table 1.3);
 d = sum (r_i - r_(i-1))^2 / sum r_i^2 with r = sqrt(w) (y - m)  (Hill & Flack 1987, J. Appl. Cryst. 20, 356).
 
-Unexplained peaks are sought by a matched filter and then put to a local test: around each excess the residual is fitted,
+Unexplained peaks are sought by a matched filter and then tested: around each excess the residual is fitted,
 
     y - m  ~  s g(x - x_0) + c_0 + c_1 x + c_2 x^2 + sum_(k = 0..3) d_k P^(k)(x)
 
