@@ -236,6 +236,17 @@ def test_files_are_written_whole_beside_each_other(
     assert shown.err == f"wrote {out / 'one.json'}\nwrote {out / 'one.png'}\n"
 
 
+def test_a_report_is_written_for_all_scans_together(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(scans / "one.xy"), str(scans / "tenth.xy")]
+    assert main(["fit", *paths, "--json", "--report", "html", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert len(documents(shown.out)) == 2
+    assert f"wrote {tmp_path / 'index.html'}\n" in shown.err
+    assert "tenth" in (tmp_path / "index.html").read_text()
+
+
 def test_the_plot_goes_to_the_current_folder_without_out(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,6 @@ example:
   xrdz fit *.xrdml --method sn-ni.toml --out results --report pdf,html
 """
 
-REPORT_FORMATS = ("pdf", "html")
 NOT_MET, BAD_INPUT, FIT_FAILED = 1, InputError.exit_code, FitError.exit_code
 
 Report = Callable[[Sequence["Analysis"]], Sequence[Path]]
@@ -97,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     args = with_all_scans(args)
     required = () if args.require is None else parse_requirement(args.require)
     method, sheet = chosen_method(args), chosen_sheet(args)
-    report = None if args.report is None else report_writer(args.report, Path(args.out or "."))
+    report = None if args.report is None else report_writer(args.report, Path(args.out or "."), sheet)
     folder = None if args.out is None else make_folder(args.out)
     style = terminal_style()
     kept: list[Analysis] = []
@@ -242,7 +241,7 @@ def stems(paths: Sequence[str]) -> list[str]:
     return result
 
 
-def report_writer(text: str, folder: Path) -> Report:
+def report_writer(text: str, folder: Path, sheet: SampleSheet | None) -> Report:
     """Return the function that writes reports in the formats a user named.
 
     Raises
@@ -250,17 +249,17 @@ def report_writer(text: str, folder: Path) -> Report:
     InputError
         If a format is unknown, or this installation has no reports.
     """
-    formats = tuple(part.strip().lower() for part in text.split(","))
-    if not formats or not set(formats) <= set(REPORT_FORMATS):
-        raise InputError(f"--report {text!r}: expected {' or '.join(REPORT_FORMATS)}, or both as pdf,html")
     try:
-        from xrdz.reporting import write_report
+        from xrdz.reporting import FORMATS, write_report
     except ImportError as error:
         raise InputError(f"--report: this installation of xrdz cannot write reports ({error}); leave it out") from error
 
+    formats = tuple(part.strip().lower() for part in text.split(","))
+    if not set(formats) <= set(FORMATS):
+        raise InputError(f"--report {text!r}: expected {' or '.join(FORMATS)}, or both as {','.join(FORMATS)}")
+
     def write(analyses: Sequence[Analysis]) -> Sequence[Path]:
-        written: Sequence[Path] = write_report(analyses, formats, folder) or ()
-        return written
+        return write_report(analyses, formats, folder, sheet=sheet)
 
     return write
 
