@@ -19,12 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xrdz.anisotropy import Extension, shape_function
 from xrdz.crystal import (
+    AxisAngles,
     Reflections,
     cell_volume,
     free_cell_names,
@@ -133,16 +135,30 @@ class ReflectionState:
 
 
 @dataclass(frozen=True)
+class FrozenAngles:
+    """Functions of the frozen Bragg angles that every evaluation needs."""
+
+    tangent: FloatArray
+    tangent_squared: FloatArray
+    secant: FloatArray
+    secant_squared: FloatArray
+    cosecant: FloatArray
+    depth: FloatArray  # 1 / sin(theta) - 1
+    polarized: FloatArray  # cos^2(2 theta)
+    unpolarize: FloatArray  # 1 / (1 + A cos^2(2 theta)) at the frozen polarization
+
+
+@dataclass(frozen=True)
 class Widths:
     """Gaussian and Lorentzian widths of each reflection with what their derivatives need."""
 
-    tangent: FloatArray
-    secant: FloatArray
     gauss_squared: FloatArray
     floor_slope: FloatArray
     lorentz: FloatArray
-    size_factor: FloatArray
-    strain_factor: FloatArray
+    size_lorentz: FloatArray  # derivative of L by size_lorentz, and so on
+    strain_lorentz: FloatArray
+    size_gauss: FloatArray
+    strain_gauss: FloatArray
 
 
 @dataclass(frozen=True)
@@ -154,6 +170,8 @@ class PhaseModel:
     parameter_index: IntArray  # places of the phase's own parameters: cell, widths, B, ln_texture, extensions
     n_cell: int
     n_displacement: int
+    listed: Reflections
+    inside: IntArray  # which of the listed reflections these are
     hkl: IntArray
     multiplicity: FloatArray
     theta: FloatArray  # frozen Bragg angle of the principal line, rad
@@ -181,6 +199,21 @@ class PhaseModel:
         """Identifier of the phase."""
         return self.reference.id
 
+    @cached_property
+    def frozen(self) -> FrozenAngles:
+        """Functions of the frozen angles."""
+        tangent, secant, cosecant = np.tan(self.theta), 1.0 / np.cos(self.theta), 1.0 / np.sin(self.theta)
+        polarized = np.cos(2.0 * self.theta) ** 2
+        reference = 1.0 / (1.0 + self.frozen_polarization * polarized)
+        return FrozenAngles(tangent, tangent**2, secant, secant**2, cosecant, cosecant - 1.0, polarized, reference)
+
+    @cached_property
+    def involved(self) -> FloatArray:
+        """How often each displacement group occurs in each pair, (groups, pairs)."""
+        groups = np.arange(self.n_displacement)[:, None]
+        result: FloatArray = (self.pair_first == groups).astype(np.float64) + (self.pair_second == groups)
+        return result
+
     @property
     def n_rows(self) -> int:
         """Rows of the phase's column block: the pattern, then one or two per parameter."""
@@ -207,18 +240,23 @@ class PhaseModel:
         own = values[self.parameter_index]
         size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[self.n_cell : self.n_cell + 4]
         amplitudes = own[own.size - len(self.shapes) :]
-        size_factor, strain_factor = np.ones_like(self.theta), np.ones_like(self.theta)
+        angle = self.frozen
+        by_size, by_strain = angle.secant, angle.tangent
+        by_size_gauss, by_strain_gauss = angle.secant_squared, angle.tangent_squared
         for shape, amplitude in zip(self.shapes, amplitudes, strict=True):
-            factor = size_factor if shape.kind == "size" else strain_factor
-            factor *= np.exp(amplitude * shape.values)
-        tangent, secant = np.tan(self.theta), 1.0 / np.cos(self.theta)
-        raw = u * tangent**2 + v * tangent + w
-        raw += strain_gauss * (strain_factor * tangent) ** 2 + size_gauss * (size_factor * secant) ** 2
+            factor = np.exp(amplitude * shape.values)
+            if shape.kind == "size":
+                by_size, by_size_gauss = by_size * factor, by_size_gauss * factor**2
+            else:
+                by_strain, by_strain_gauss = by_strain * factor, by_strain_gauss * factor**2
+        raw = u * angle.tangent_squared + v * angle.tangent + w
+        raw += strain_gauss * by_strain_gauss + size_gauss * by_size_gauss
         gauss_squared, floor_slope = floored_gauss_squared(raw)
         instrument_x, instrument_y = self.instrument.lorentz
-        lorentz = (strain_lorentz * strain_factor + instrument_x) * tangent
-        lorentz += (size_lorentz * size_factor + instrument_y) * secant
-        return Widths(tangent, secant, gauss_squared, floor_slope, lorentz, size_factor, strain_factor)
+        lorentz = strain_lorentz * by_strain + size_lorentz * by_size
+        if instrument_x or instrument_y:
+            lorentz = lorentz + instrument_x * angle.tangent + instrument_y * angle.secant
+        return Widths(gauss_squared, floor_slope, lorentz, by_size, by_strain, by_size_gauss, by_strain_gauss)
 
     def evaluate(self, values: FloatArray) -> tuple[ReflectionState, FloatArray]:
         """Return the reflections and the coefficient of each row of the block, (rows, reflections)."""
@@ -243,14 +281,15 @@ class PhaseModel:
         bragg_by_q = DEGREE * wavelength**2 / (4.0 * sine * cosine)
 
         width = self.widths(values)
-        tangent, secant, slope = width.tangent, width.secant, width.floor_slope
+        slope, angle = width.floor_slope, self.frozen
 
-        depth = 1.0 / np.sin(self.theta) - 1.0
         # LP was frozen with the polarization of the compilation; the factor is relative to it.
-        polarized = np.cos(2.0 * self.theta) ** 2
-        common = (1.0 + polarization * polarized) / (1.0 + self.frozen_polarization * polarized)
-        excess = (overspill / np.sin(self.theta)) ** OVERSPILL_POWER
-        common *= (1.0 + excess) ** (-1.0 / OVERSPILL_POWER) * np.exp(response @ self.legendre - roughness * depth)
+        polarized = 1.0 + polarization * angle.polarized
+        excess = (overspill * angle.cosecant) ** OVERSPILL_POWER
+        exponent = -roughness * angle.depth
+        if response.size:
+            exponent = exponent + response @ self.legendre
+        common = polarized * angle.unpolarize * (1.0 + excess) ** (-1.0 / OVERSPILL_POWER) * np.exp(exponent)
         damping = np.exp(-(B[self.pair_first] + B[self.pair_second])[None, :] * self.s_squared[:, None])
         pairs = self.pair_intensity * (damping * common[:, None])
         untextured = pairs.sum(axis=1)
@@ -258,43 +297,45 @@ class PhaseModel:
             march_dollase(amount, axis.cos_squared, axis.weight, axis.offset)
             for amount, axis in zip(ln_r, self.textures, strict=True)
         ]
-        orientation = np.ones_like(untextured)
-        for factor, _ in factors:
+        orientation = factors[0][0]
+        for factor, _ in factors[1:]:
             orientation = orientation * factor
         intensity = untextured * orientation
 
-        rows = [
-            intensity,
-            intensity,
-            -lever * cosine * intensity,
-            slope * tangent**2 * intensity,
-            slope * tangent * intensity,
-            slope * intensity,
-            intensity,
-            -depth * intensity,
-            polarized / (1.0 + polarization * polarized) * intensity,
-            intensity,
-            -excess / (1.0 + excess) / overspill * intensity,
-            *(self.legendre * intensity),
-            *((centre_by_bragg * bragg_by_q * intensity) * q_by_cell.T),
-            width.size_factor * secant * intensity,
-            width.strain_factor * tangent * intensity,
-            slope * (width.size_factor * secant) ** 2 * intensity,
-            slope * (width.strain_factor * tangent) ** 2 * intensity,
-        ]
-        for k in range(n_displacement):
-            involved = (self.pair_first == k).astype(np.float64) + (self.pair_second == k)
-            rows.append(-self.s_squared * (pairs @ involved) * orientation)
-        rows += [intensity * by_ln_r / factor for factor, by_ln_r in factors]
+        sloped = slope * intensity
+        rows = np.empty((self.n_rows, q.size))
+        rows[0] = rows[1] = rows[6] = rows[9] = intensity
+        rows[2] = -lever * cosine * intensity
+        rows[3] = sloped * angle.tangent_squared
+        rows[4] = sloped * angle.tangent
+        rows[5] = sloped
+        rows[7] = -angle.depth * intensity
+        rows[8] = angle.polarized / polarized * intensity
+        rows[10] = -excess / (1.0 + excess) / overspill * intensity
+        row = 1 + len(GLOBAL_NAMES)
+        rows[row : row + response.size] = self.legendre * intensity
+        row += response.size
+        rows[row : row + n_cell] = (centre_by_bragg * bragg_by_q * intensity) * q_by_cell.T
+        row += n_cell
+        rows[row] = width.size_lorentz * intensity
+        rows[row + 1] = width.strain_lorentz * intensity
+        rows[row + 2] = width.size_gauss * sloped
+        rows[row + 3] = width.strain_gauss * sloped
+        row += len(WIDTH_NAMES)
+        np.multiply(self.involved @ pairs.T, -self.s_squared * orientation, out=rows[row : row + n_displacement])
+        row += n_displacement
+        for factor, by_ln_r in factors:
+            rows[row] = untextured * by_ln_r if len(factors) == 1 else intensity * by_ln_r / factor
+            row += 1
         for shape in self.shapes:
-            size = shape.kind == "size"
-            lorentz = size_lorentz * width.size_factor * secant if size else strain_lorentz * width.strain_factor * tangent
-            gauss = size_gauss * (width.size_factor * secant) ** 2
-            if not size:
-                gauss = strain_gauss * (width.strain_factor * tangent) ** 2
-            rows += [shape.values * lorentz * intensity, 2.0 * shape.values * slope * gauss * intensity]
+            is_size = shape.kind == "size"
+            lorentz = size_lorentz * width.size_lorentz if is_size else strain_lorentz * width.strain_lorentz
+            gauss = size_gauss * width.size_gauss if is_size else strain_gauss * width.strain_gauss
+            rows[row] = shape.values * lorentz * intensity
+            rows[row + 1] = 2.0 * shape.values * gauss * sloped
+            row += 2
         state = ReflectionState(centre, bragg, width.gauss_squared, width.lorentz, intensity)
-        return state, np.stack(rows)
+        return state, rows
 
     def extension_rows(self, extensions: Sequence[Extension], values: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return basis and coefficients of each extension's two rows at zero amplitude, (2 e,), (2 e, reflections)."""
@@ -305,19 +346,17 @@ class PhaseModel:
         basis, rows = [], []
         for extension in extensions:
             if extension.kind == "texture":
-                axis = texture_axis(self.reference, self.hkl, extension.axis)
+                axis = texture_axis(self.reference, self.listed, self.inside, extension.axis)
                 slope = march_dollase(0.0, axis.cos_squared, axis.weight, axis.offset)[1]
                 basis += [PATTERN, PATTERN]
                 rows += [state.intensity * slope, np.zeros_like(slope)]
                 continue
             shape = shape_function(self.reference, self.hkl, extension.component)
-            size = extension.kind == "size"
-            factor = width.size_factor * width.secant if size else width.strain_factor * width.tangent
+            is_size = extension.kind == "size"
+            lorentz = size_lorentz * width.size_lorentz if is_size else strain_lorentz * width.strain_lorentz
+            gauss = size_gauss * width.size_gauss if is_size else strain_gauss * width.strain_gauss
             basis += [LORENTZ, GAUSS_SQUARED]
-            rows.append(shape * (size_lorentz if size else strain_lorentz) * factor * state.intensity)
-            rows.append(
-                2.0 * shape * width.floor_slope * (size_gauss if size else strain_gauss) * factor**2 * state.intensity
-            )
+            rows += [shape * lorentz * state.intensity, 2.0 * shape * width.floor_slope * gauss * state.intensity]
         return np.array(basis, dtype=np.int64), np.array(rows)
 
 
@@ -347,21 +386,25 @@ def legendre_columns(two_theta: FloatArray, *, domain: tuple[float, float], degr
     return columns
 
 
-def texture_axis(reference: Reference, hkl: IntArray, axis: tuple[int, int, int]) -> TextureAxis:
-    """Return the angles of the equivalents of the reflections `hkl` to an axis."""
-    images = np.einsum("nj,mjk->nmk", hkl, reference.rotations)
-    order = images.shape[1]
-    total = hkl.shape[0] * order
-    listed = Reflections(
-        hkl=hkl.copy(),
-        multiplicity=np.full(hkl.shape[0], float(order)),
-        geometry=np.ones((hkl.shape[0], 1), dtype=np.complex128),
-        equivalents=images.reshape(total, 3),
-        offsets=np.arange(0, total + 1, order),
-        s=np.ones(hkl.shape[0]),
-    )
-    angles = march_dollase_geometry(reference, listed, axis)
-    return TextureAxis(axis, angles.cos_squared, angles.weights, angles.offsets)
+@lru_cache(maxsize=512)
+def _angles(reference: Reference, listed: Reflections, axis: tuple[int, int, int]) -> AxisAngles:
+    return march_dollase_geometry(reference, listed, axis)
+
+
+@lru_cache(maxsize=512)
+def _products(reference: Reference, listed: Reflections, wavelength: float) -> FloatArray:
+    return pair_products(reference, listed, wavelength=wavelength)
+
+
+def texture_axis(
+    reference: Reference, listed: Reflections, inside: IntArray, axis: tuple[int, int, int]
+) -> TextureAxis:
+    """Return the angles of the equivalents of the chosen reflections to an axis."""
+    angles = _angles(reference, listed, axis)
+    counts = np.diff(angles.offsets)[inside]
+    offset = np.concatenate(([0], np.cumsum(counts)))
+    member = np.repeat(angles.offsets[inside] - offset[:-1], counts) + np.arange(offset[-1])
+    return TextureAxis(axis, angles.cos_squared[member], angles.weights[member], offset)
 
 
 def phase_parameters(reference: Reference, extensions: Sequence[Extension] = ()) -> list[Parameter]:
@@ -436,7 +479,7 @@ def compile_phase(
     theta = np.arcsin(0.5 * profile[0].angstrom * np.sqrt(q))
 
     pairs = group_pairs(n_displacement)
-    products = [pair_products(reference, listed, wavelength=wavelength)[inside] for wavelength, _ in lines]
+    products = [_products(reference, listed, wavelength)[inside] for wavelength, _ in lines]
     B = values[parameter_index[n_cell + 4 : n_cell + 4 + n_displacement]]
     expected = np.exp(-0.25 * q[:, None] * B[pairs].sum(axis=1)[None, :])
     zero, displacement, _, _, _, kappa, _, polarization, satellite, _ = values[: len(GLOBAL_NAMES)]
@@ -481,6 +524,8 @@ def compile_phase(
         parameter_index=own,
         n_cell=n_cell,
         n_displacement=n_displacement,
+        listed=listed,
+        inside=inside,
         hkl=hkl,
         multiplicity=listed.multiplicity[inside],
         theta=theta,
@@ -488,7 +533,7 @@ def compile_phase(
         pair_first=np.ascontiguousarray(pairs[:, 0]),
         pair_second=np.ascontiguousarray(pairs[:, 1]),
         s_squared=0.25 * q,
-        textures=tuple(texture_axis(reference, hkl, item) for item in textures),
+        textures=tuple(texture_axis(reference, listed, inside, item) for item in textures),
         shapes=tuple(shapes),
         legendre=legendre_columns(
             2.0 * DEGREE * theta, domain=instrument.response_domain, degrees=len(instrument.response)
