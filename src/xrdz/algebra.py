@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xrdz.compiled import compiled
 from xrdz.diffractogram import FloatArray
 
 BoolArray = NDArray[np.bool_]
 
-FAST = {"reassoc", "contract", "arcp", "nsz"}
 
-
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def factorise(matrix: FloatArray, ridge: float) -> bool:
     """Overwrite the lower triangle with the Cholesky factor of `matrix + ridge * 1`; False if it is not positive."""
     size = matrix.shape[0]
@@ -45,7 +43,7 @@ def factorise(matrix: FloatArray, ridge: float) -> bool:
     return True
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def solve_factorised(factor: FloatArray, right: FloatArray) -> None:
     """Solve L L^T x = right in place."""
     size = factor.shape[0]
@@ -60,7 +58,7 @@ def solve_factorised(factor: FloatArray, right: FloatArray) -> None:
             right[k] -= factor[i, k] * right[i]
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def solve_scaled(matrix: FloatArray, right: FloatArray) -> tuple[FloatArray, bool]:
     """Solve a symmetric positive system scaled to a unit diagonal; a tiny ridge saves a singular one.
 
@@ -87,7 +85,7 @@ def solve_scaled(matrix: FloatArray, right: FloatArray) -> tuple[FloatArray, boo
     return np.zeros(size), False
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def bounded_step(
     matrix: FloatArray, gradient: FloatArray, low: FloatArray, high: FloatArray
 ) -> tuple[FloatArray, BoolArray, bool]:

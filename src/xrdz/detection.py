@@ -6,7 +6,8 @@ standard uncertainties.
 
 Near zero the normal interval of ln Z fails. There the interval of a scale S is where the profile of the objective,
 minimised over everything else, rises above its minimum by (k c)^2: k = 1.96 for a two-sided interval, 1.645 for an
-upper limit, and c = su / su_stat >= 1 widens it by what counting does not hold (Wilks 1938; Murphy & van der Vaart 2000).
+upper limit, and c = su / su_stat >= 1 widens it by what counting does not hold (Wilks 1938, Ann. Math.
+Stat. 9, 60).
 """
 
 from __future__ import annotations
@@ -103,9 +104,7 @@ def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -
     return WeakPhase(number, level, detected, low, high)
 
 
-def _crossing(
-    rise: Callable[[float], tuple[float, FloatArray]], best: float, step: float, factor: float
-) -> FloatArray:
+def _crossing(rise: Callable[[float], tuple[float, FloatArray]], best: float, step: float, factor: float) -> FloatArray:
     """Return the masses where the profile has risen by factor^2, by secant steps in its square root."""
     masses = np.empty(0)
     for _ in range(6):
@@ -158,7 +157,9 @@ def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
         here = int(np.searchsorted(places, number))
         unit = np.zeros(places.size)
         unit[here] = 1.0 / scale[here]
-        variance = np.linalg.solve(normal / scale / scale[:, None] + 1e-12 * np.eye(places.size), unit)[here] / scale[here]
+        variance = (
+            np.linalg.solve(normal / scale / scale[:, None] + 1e-12 * np.eye(places.size), unit)[here] / scale[here]
+        )
         smallest = 3.29 * math.sqrt(max(variance, 0.0)) * phase.mass_per_scale(result.values)
         others = float(estimate.masses.sum() - estimate.masses[number])
         limits[number] = smallest / (others + smallest) if others > 0 else 0.0

@@ -19,6 +19,7 @@ from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns
@@ -161,7 +162,7 @@ def fit(
     best = problem.run(begin, origin)
     second = False
     if start is None and _suspicious(best):
-        annealed = problem.run(begin, annealed_start(begin.pattern, best.minimum.point.values))
+        annealed = problem.run(begin, annealed_start(begin.pattern))
         if annealed.minimum.point.objective < best.minimum.point.objective - 1e-2:
             best, second = annealed, True
     if extend:
@@ -169,7 +170,7 @@ def fit(
     return problem.finish(best, second)
 
 
-def annealed_start(pattern: PatternModel, reached: FloatArray) -> FloatArray:
+def annealed_start(pattern: PatternModel) -> FloatArray:
     """Return the generic start with widths broadened by about 0.3 deg, which widens each peak's basin."""
     table = pattern.parameters
     values = table.start.copy()
@@ -262,9 +263,7 @@ class _Problem:
         terms = orders.terms[int(np.argmax(orders.probability))]
         return self.refined(terms, minimum.point.values, minimum.steps + 1, ())
 
-    def refined(
-        self, terms: int, values: FloatArray, evaluations: int, extensions: tuple[Extension, ...]
-    ) -> _Run:
+    def refined(self, terms: int, values: FloatArray, evaluations: int, extensions: tuple[Extension, ...]) -> _Run:
         """Minimise the whole problem from `values` until the background order and the frozen model hold."""
         for _ in range(MAX_COMPILATIONS):
             pattern = self.compile(terms, values, extensions=extensions)
@@ -420,9 +419,8 @@ def posterior_covariance(hessian: FloatArray, active: BoolArray) -> FloatArray:
     return covariance
 
 
-def score_blocks(two_theta: FloatArray, width: float = 1.0) -> FloatArray:
+def score_blocks(two_theta: FloatArray, width: float = 1.0) -> NDArray[np.int64]:
     """Return the first index of each block of `width` degrees for the cluster-robust covariance."""
     number = np.floor((two_theta - two_theta[0]) / width)
-    starts = np.flatnonzero(np.diff(number, prepend=-1.0))
+    starts: NDArray[np.int64] = np.flatnonzero(np.diff(number, prepend=-1.0)).astype(np.int64)
     return starts
-

@@ -14,8 +14,8 @@ Lorentzian tails are never cut. With D = d + i gamma, the tail of the whole comb
 
     T(d) = Re[ i D / (D^2 - s^2) ] / pi
 
-and a smooth step t(d), zero for |d| < `TAPER_START` w and one for |d| > w, gives the share t T to a coarse uniform grid,
-which is interpolated once per column by a four-point Lagrange polynomial, and leaves P - t T to the measured points
+and a smooth step t(d), zero for |d| < `TAPER_START` w and one for |d| > w, gives the share t T to a coarse uniform
+grid, which is interpolated once per column by a four-point Lagrange polynomial, and leaves P - t T to the measured points
 inside the window +-w. Every integer (windows, nodes, grids) is frozen by the caller, so the result is a smooth
 function of its arguments.
 """
@@ -24,16 +24,16 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+from numpy.typing import NDArray
 
+from xrdz.compiled import compiled
 from xrdz.diffractogram import FloatArray
+
+IntArray = NDArray[np.int64]
 
 TAPER_START = 0.4
 """Where the tail begins, as a fraction of the window half width."""
-
-FAST = {"reassoc", "contract", "arcp", "nsz"}
-"""Floating-point freedoms granted to the compiler; NaN and infinity keep their meaning."""
 
 CENTRAL_REACH = 4.5
 """|Re z| inside which the series is used; both it and the continued fraction outside are good to 4e-7 of w(0)."""
@@ -61,22 +61,22 @@ _LENGTH, _SERIES = _weideman(16)
 (_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13, _C14, _C15) = _SERIES
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def sum_reflections(
     x: FloatArray,
     coarse: FloatArray,
-    stencil_start: FloatArray,
+    stencil_start: IntArray,
     stencil_weight: FloatArray,
     centre: FloatArray,
     gauss_squared: FloatArray,
     lorentz: FloatArray,
     kappa: float,
     half_window: FloatArray,
-    first: FloatArray,
-    last: FloatArray,
-    core_first: FloatArray,
-    core_last: FloatArray,
-    node_start: FloatArray,
+    first: IntArray,
+    last: IntArray,
+    core_first: IntArray,
+    core_last: IntArray,
+    node_start: IntArray,
     node_offset: FloatArray,
     node_axial: FloatArray,
     node_gauss: FloatArray,
@@ -87,7 +87,7 @@ def sum_reflections(
     mean_axial: FloatArray,
     mean_lorentz: FloatArray,
     variance: FloatArray,
-    basis: FloatArray,
+    basis: IntArray,
     coefficient: FloatArray,
     columns: FloatArray,
 ) -> None:
@@ -101,7 +101,8 @@ def sum_reflections(
     centre, gauss_squared, lorentz : (j,) of each reflection, deg, deg^2, deg; half_window, first, last : its window;
         core_first, core_last : where the comb itself is summed, beyond it T stands for it
     node_start : (j + 1,) first node of each reflection; node_* : offset (deg), shift per
-        kappa (deg), extra squared Gaussian width (deg^2), Lorentzian width (deg), weight; node_slope : d weight / d satellite
+        kappa (deg), extra squared Gaussian width (deg^2), Lorentzian width (deg), weight
+    node_slope : (nodes,) d weight / d satellite
     mean_offset, mean_axial, mean_lorentz, variance : (j,) moments of the nodes, for the tail
     basis : (rows,) which basis function each column is a multiple of
     coefficient : (rows, j) the multiples
@@ -141,7 +142,9 @@ def sum_reflections(
                 outer = int(np.searchsorted(core, node_centre + reach))
                 _fraction(core[:inner], node_centre, inverse, y, real[:inner], imaginary[:inner])
                 _series(core[inner:outer], node_centre, inverse, y, real[inner:outer], imaginary[inner:outer])
-                _fraction(core[outer:], node_centre, inverse, y, real[outer : high - low], imaginary[outer : high - low])
+                _fraction(
+                    core[outer:], node_centre, inverse, y, real[outer : high - low], imaginary[outer : high - low]
+                )
                 _add_node(
                     core,
                     node_centre,
@@ -230,11 +233,12 @@ def sum_reflections(
             )
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
-def _series(
-    x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray
-) -> None:
-    """Weideman's series: w = 2 p(Z) / (L - iz)^2 + 1 / (sqrt(pi) (L - iz)), Z = (L + iz) / (L - iz); Horner unrolled."""
+@compiled
+def _series(x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray) -> None:
+    """Set w by Weideman's series, its Horner scheme unrolled.
+
+    w = 2 p(Z) / (L - iz)^2 + 1 / (sqrt(pi) (L - iz)),  Z = (L + iz) / (L - iz)
+    """
     for i in range(x.size):
         zr = (x[i] - centre) * inverse
         # L - i z = (L + y) - i zr and L + i z = (L - y) + i zr.
@@ -267,11 +271,12 @@ def _series(
         imaginary[i] = qr * inner_i + qi * inner_r
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
-def _fraction(
-    x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray
-) -> None:
-    """Fifth convergent of the Laplace continued fraction, w = (i / sqrt(pi)) (z^4 - 9/2 z^2 + 2) / (z (z^4 - 5 z^2 + 15/4))."""
+@compiled
+def _fraction(x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray) -> None:
+    """Set w by the fifth convergent of the Laplace continued fraction.
+
+    w = (i / sqrt(pi)) (z^4 - 9/2 z^2 + 2) / (z (z^4 - 5 z^2 + 15/4))
+    """
     for i in range(x.size):
         zr = (x[i] - centre) * inverse
         sr = zr * zr - y * y
@@ -290,7 +295,7 @@ def _fraction(
         imaginary[i] = (nr * dr + ni * di) * norm
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _add_node(
     x: FloatArray,
     centre: float,
@@ -337,7 +342,7 @@ def _add_node(
         lorentz[i] -= half * (steep - 2.0 * (zr * imaginary[i] + y * real[i]))
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _set_tail(
     x: FloatArray,
     centre: float,
@@ -383,12 +388,12 @@ def _set_tail(
         lorentz[i] = 0.5 * factor * kr * step
 
 
-@numba.njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _add_columns(
     j: int,
     start: int,
     count: int,
-    basis: FloatArray,
+    basis: IntArray,
     coefficient: FloatArray,
     work: FloatArray,
     columns: FloatArray,

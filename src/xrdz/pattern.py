@@ -80,7 +80,7 @@ class PatternModel:
     @property
     def n_linear(self) -> int:
         """Scales and background coefficients."""
-        return len(self.phases) + self.background_columns.shape[0]
+        return len(self.phases) + int(self.background_columns.shape[0])
 
     def linear_names(self) -> tuple[str, ...]:
         """Return the names of the linear parameters: scales first, then the background."""
@@ -95,12 +95,10 @@ class PatternModel:
     def linear_lower(self) -> FloatArray:
         """Lower bounds of the linear parameters: scales and humps cannot be negative."""
         n_humps = self.background_columns.shape[0] - self.n_chebyshev
-        return np.concatenate(
-            (np.zeros(len(self.phases)), np.full(self.n_chebyshev, -np.inf), np.zeros(n_humps))
-        )
+        return np.concatenate((np.zeros(len(self.phases)), np.full(self.n_chebyshev, -np.inf), np.zeros(n_humps)))
 
     def phase_columns(self, values: FloatArray, *, derivatives: bool = True) -> list[FloatArray]:
-        """Return per phase the pattern of unit scale and its derivatives, each (rows, n); see `kernel.sum_reflections`."""
+        """Return per phase the pattern of unit scale and its derivatives, each (rows, n), by `sum_reflections`."""
         return [self._columns_of(phase, values, derivatives) for phase in self.phases]
 
     def design(self, columns: Sequence[FloatArray]) -> FloatArray:
@@ -132,7 +130,7 @@ class PatternModel:
         return self._summed(phase, values, state, phase.basis[:rows], coefficient[:rows])
 
     def extension_columns(self, number: int, extensions: Sequence[Extension], values: FloatArray) -> FloatArray:
-        """Return d y / d (amplitude of each extension) of one phase at unit scale and zero amplitude, (extensions, n)."""
+        """Return d y / d (amplitude) of each extension of one phase at unit scale and zero amplitude, (e, n)."""
         phase = self.phases[number]
         basis, rows = phase.extension_rows(extensions, values)
         block = self._summed(phase, values, phase.evaluate(values)[0], basis, rows)

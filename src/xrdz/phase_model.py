@@ -376,13 +376,14 @@ def march_dollase(
 
 def lorentz_polarization(theta: FloatArray, *, polarization: float) -> FloatArray:
     """Return (1 + A cos^2 2theta) / (sin^2 theta cos theta) for Bragg-Brentano geometry; theta in rad."""
-    return (1.0 + polarization * np.cos(2.0 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
+    factor: FloatArray = (1.0 + polarization * np.cos(2.0 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
+    return factor
 
 
 def legendre_columns(two_theta: FloatArray, *, domain: tuple[float, float], degrees: int) -> FloatArray:
     """Return P_1 .. P_degrees at `two_theta` on `domain` (degrees), shape (degrees, n)."""
     t = 2.0 * (two_theta - domain[0]) / (domain[1] - domain[0]) - 1.0
-    columns: FloatArray = np.polynomial.legendre.legvander(t, degrees).T[1:]
+    columns: FloatArray = np.asarray(np.polynomial.legendre.legvander(t, degrees).T[1:], dtype=np.float64)
     return columns
 
 
@@ -504,7 +505,10 @@ def compile_phase(
     # Areas relative to their sum keep the scale near the counts it stands for.
     normalisation = float(pair_intensity.sum())
 
-    textures = [axis, *(extension.axis for extension in own_extensions(reference, extensions) if extension.kind == "texture")]
+    textures = [
+        axis,
+        *(extension.axis for extension in own_extensions(reference, extensions) if extension.kind == "texture"),
+    ]
     shapes = [
         Shape(extension.kind, shape_function(reference, hkl, extension.component))
         for extension in own_extensions(reference, extensions)
@@ -513,7 +517,18 @@ def compile_phase(
     n_global = len(instrument.parameters)
     own = parameter_index
     row_parameter = [*range(n_global), *own[: own.size - len(shapes)], *np.repeat(own[own.size - len(shapes) :], 2)]
-    basis = [PATTERN, POSITION, POSITION, GAUSS_SQUARED, GAUSS_SQUARED, GAUSS_SQUARED, AXIAL, PATTERN, PATTERN, SATELLITE]
+    basis = [
+        PATTERN,
+        POSITION,
+        POSITION,
+        GAUSS_SQUARED,
+        GAUSS_SQUARED,
+        GAUSS_SQUARED,
+        AXIAL,
+        PATTERN,
+        PATTERN,
+        SATELLITE,
+    ]
     basis += [PATTERN]  # overspill
     basis += [PATTERN] * len(instrument.response) + [POSITION] * n_cell
     basis += [LORENTZ, LORENTZ, GAUSS_SQUARED, GAUSS_SQUARED] + [PATTERN] * (n_displacement + len(textures))

@@ -76,7 +76,6 @@ T2_THIRD = float(_WEIGHT @ (_SQUARE - T2_MEAN) ** 3)
 """Mean, variance and third central moment of t^2."""
 
 
-
 @dataclass(frozen=True)
 class CombAccuracy:
     """Where lines merge and how many axial nodes are used.
@@ -163,8 +162,8 @@ def profile_comb(
     size = n_peaks * line_offset.shape[0]
 
     def grouped(values: FloatArray, weight: FloatArray = line_weight) -> FloatArray:
-        sums: FloatArray = np.bincount(key, weights=(weight * values).ravel(), minlength=size)
-        return sums.reshape(n_peaks, -1)
+        sums = np.bincount(key, weights=(weight * values).ravel(), minlength=size)
+        return np.asarray(sums, dtype=np.float64).reshape(n_peaks, -1)
 
     share = grouped(np.ones_like(line_offset))
     with np.errstate(invalid="ignore", divide="ignore"):
