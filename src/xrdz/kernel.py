@@ -15,7 +15,7 @@ Lorentzian tails are never cut. With D = d + i gamma, the tail of the whole comb
     T(d) = Re[ i D / (D^2 - s^2) ] / pi
 
 and a smooth step t(d), zero for |d| < `TAPER_START` w and one for |d| > w, gives the share t T to a coarse uniform
-grid, which is interpolated once per column by a four-point Lagrange polynomial, and leaves P - t T to the measured points
+grid, interpolated once per column by a four-point Lagrange polynomial, and leaves P - t T to the measured points
 inside the window +-w. Every integer (windows, nodes, grids) is frozen by the caller, so the result is a smooth
 function of its arguments.
 """

@@ -4,7 +4,7 @@
     |F|^2 = sum_{k<=l} P_kl exp(-(B_k + B_l) / (4 d^2))                            B per element of each phase
     LP    = (1 + A cos^2 2theta) / (sin^2 theta cos theta)                         A: polarization of the monochromator
     R     = exp(-q (1 / sin theta - 1))                                            q: roughness, Suortti 1972
-    F     = (1 + (sin theta_c / sin theta)^8)^(-1/8), a smooth min(1, sin theta / sin theta_c)
+    F     = (1 + (sin theta_c / sin theta)^6)^(-1/6), a smooth min(1, sin theta / sin theta_c)
                                                                                    footprint longer than the specimen
     O     = product over axes of the mean over equivalents of (r^2 cos^2 a + sin^2 a / r)^(-3/2)
                                                                                    March 1932; Dollase 1986
@@ -65,7 +65,7 @@ GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness", "po
 KAPPA = GLOBAL_NAMES.index("kappa")
 POLARIZATION = GLOBAL_NAMES.index("polarization")
 SATELLITE_SHARE = GLOBAL_NAMES.index("satellite")
-OVERSPILL_POWER = 8.0
+OVERSPILL_POWER = 6.0
 """Sharpness of the corner where the footprint of the beam grows beyond the specimen."""
 
 WIDTH_NAMES = ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss")
