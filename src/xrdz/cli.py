@@ -22,6 +22,7 @@ from xrdz.errors import InputError, XrdzError
 
 COMMANDS = (
     "fit",
+    "batch",
     "report",
     "reference",
     "simulate",

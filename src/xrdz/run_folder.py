@@ -127,9 +127,22 @@ def read_run(path: Path) -> dict[str, Any] | None:
 
 
 def open_run(
-    path: str | Path, *, method: Method, references_sha256: str, root: str, options: Mapping[str, Any]
+    path: str | Path,
+    *,
+    method: Method,
+    references_sha256: str,
+    root: str,
+    options: Mapping[str, Any],
+    table: Mapping[str, Any],
+    every: bool = False,
 ) -> tuple[RunFolder, str]:
     """Make or continue a run and return it with a note on what changed since it was last worked on, "" for nothing.
+
+    Parameters
+    ----------
+    options : what decides a row besides input, method, references and version
+    table : what the columns of the tables follow from
+    every : whether tables have a row for each content a file has had
 
     Raises
     ------
@@ -148,6 +161,8 @@ def open_run(
         "references_sha256": references_sha256,
         "xrdz": __version__,
         "options": dict(options),
+        "table": dict(table),
+        "every": every,
         "started": now(),
     }
     write_whole(folder / "run.json", json.dumps(record, indent=1) + "\n")
