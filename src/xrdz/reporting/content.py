@@ -37,12 +37,19 @@ RULES: Mapping[str, str] = {
 """A decision rule by the words its name begins with, as a reader without ILAC-G8 at hand understands it."""
 
 PROVISIONAL = "provisional"
+REPRODUCIBILITY = "laboratory, from the method"
 MISSING = "the sample sheet gives no "
 
 PRINTED_KEYS = frozenset(
     {"name", "address", "contact", "location", "accreditation", "logo", "analyst", "authorised_by"}
 )
 """Keys of [laboratory] that have their own place in a report; all others are listed under their own name."""
+
+LONG_REASON = 30
+"""Characters from which a reason is not repeated."""
+
+MOST_BARS = 5
+"""Rows of the budget that are drawn as bars; the others are named together."""
 
 SMALLEST_PERCENT = 0.005
 """A row of the budget below this is shown as `< 0.01 %`."""
@@ -51,7 +58,7 @@ SMALLEST_PERCENT = 0.005
 def scan_content(item: ReportItem) -> dict[str, Any]:
     """Return everything a report says about a scan."""
     document, order = item.document, item.order
-    claims = [claim_content(claim) for claim in document.get("claims") or ()]
+    claims = shortened([claim_content(claim) for claim in document.get("claims") or ()])
     return {
         "name": item.name,
         "sample": sample_id(item),
@@ -259,7 +266,10 @@ def _times(value: float | None, factor: float) -> float | None:
 
 
 def budget(document: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    """Return the uncertainty of ln Z by source, in percent of Z, largest first, and the combined one."""
+    """Return the uncertainty of ln Z by source, in percent of Z, largest first, and the combined one.
+
+    The laboratory's own reproducibility stands last: it is no part of the scan's budget, but of the decision.
+    """
     rows = [(row["source"], 100.0 * row["u_ln"]) for row in document.get("budget") or () if row["u_ln"] is not None]
     rows.sort(key=lambda row: -row[1])
     ratio = document.get("mass_ratio") or {}
@@ -268,9 +278,15 @@ def budget(document: Mapping[str, Any], order: Order) -> dict[str, Any]:
         combined = percent_text(100.0 * ratio["su"] / ratio["value"])
     laboratory = order.decision.get("method_u_ln")
     if rows and laboratory:
-        rows.append(("the laboratory's reproducibility, from the method", 100.0 * laboratory))
+        rows.append((REPRODUCIBILITY, 100.0 * laboratory))
+    others = [row for row in rows[MOST_BARS:] if row[0] != REPRODUCIBILITY]
+    small = f"each at most {percent_text(others[0][1])}: " if others else ""
     return {
-        "rows": [{"source": source, "percent": value, "text": percent_text(value)} for source, value in rows],
+        "rows": [
+            {"source": source, "percent": value, "text": percent_text(value), "drawn": (source, value) not in others}
+            for source, value in rows
+        ],
+        "others": small + ", ".join(source for source, _ in others),
         "combined": combined,
     }
 
@@ -306,12 +322,12 @@ def why_text(why: str, verdict: str) -> str:
     """Return what a verdict rests on, as short as it can be said.
 
     The remark about a provisional verdict is left out, it is printed once for all; so are the parents of a claim that
-    its own features leave open, and the missing values of one that its parents decide; and what several parts begin
-    with is said once.
+    is met or that its own features leave open, and the missing values of one that its parents decide; and what several
+    parts begin with is said once.
     """
     parts = [part for part in why.split("; ") if not part.startswith(PROVISIONAL)]
     own = [part for part in parts if not part.startswith("claim ")]
-    if verdict == "not_assessed" and own:
+    if verdict in ("met", "not_assessed") and own:
         parts = own
     decided = [part for part in parts if part.startswith("claim ") and part.endswith(": not met")]
     if verdict == "not_met" and decided and all(part in decided or part.startswith(MISSING) for part in parts):
@@ -321,6 +337,18 @@ def why_text(why: str, verdict: str) -> str:
         others = [part for part in parts if not part.startswith(MISSING)]
         parts = [MISSING + ", nor ".join(missing), *others]
     return "; ".join(parts)
+
+
+def shortened(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the claims with a reason that several give in full once, and as `as claim 5` afterwards."""
+    first: dict[str, int] = {}
+    for claim in claims:
+        first.setdefault(claim["why"], claim["claim"])
+    return [
+        claim if first[claim["why"]] == claim["claim"] or len(claim["why"]) < LONG_REASON
+        else {**claim, "why": f"as claim {first[claim['why']]}"}
+        for claim in claims
+    ]  # fmt: skip
 
 
 def risk_text(claim: Mapping[str, Any]) -> str:

@@ -116,13 +116,13 @@ class ReportItem:
 
     @property
     def sha256(self) -> str:
-        """Hash of the document without its timing, which differs from run to run; hexadecimal."""
+        """Hash of the document without what differs from run to run; hexadecimal."""
         return hashlib.sha256(canonical(self.document).encode()).hexdigest()
 
 
 def canonical(document: Mapping[str, Any]) -> str:
-    """Return a document as JSON that depends on its content alone, without `timing`."""
-    kept = {key: value for key, value in document.items() if key != "timing"}
+    """Return a document as JSON that depends on its content alone: without `timing`, and `batch` of a run."""
+    kept = {key: value for key, value in document.items() if key not in ("timing", "batch")}
     return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 

@@ -48,8 +48,11 @@ def safe_file_name(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     kept = re.sub(r"[^A-Za-z0-9._-]+", "_", folded).strip("._-")
-    if kept == text and len(kept) <= MOST_CHARACTERS and kept.split(".")[0].lower() not in RESERVED:
+    reserved = kept.split(".")[0].lower() in RESERVED
+    if kept and kept == text and len(kept) <= MOST_CHARACTERS and not reserved:
         return kept
     mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     stem = kept[: MOST_CHARACTERS - 7].rstrip("._-")
+    if reserved:
+        stem = f"scan_{stem}"[: MOST_CHARACTERS - 7]
     return f"{stem or 'scan'}-{mark}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -39,8 +40,11 @@ STATEMENT = "The results relate only to the items tested. Do not reproduce excep
 
 TEMPLATE = Path(__file__).with_name("report.typ")
 
-PLOT_HEIGHT, PLOT_HEIGHT_OF_RUN = 222.0, 262.0
-"""Height of the plot in points; a page of a run carries no signatures and leaves more room."""
+PLOT_HEIGHTS = (240.0, 210.0, 180.0)
+"""Heights of the plot in points, tried in turn until a single scan's report fits its page."""
+
+PLOT_HEIGHTS_OF_RUN = (262.0,)
+"""The same for a run, whose pages carry no signatures."""
 
 VERDICT_COLOURS = {"met": "#146C43", "not_met": "#A4161A", "undecided": "#B07D00", "not_assessed": "#5B636C"}
 
@@ -71,23 +75,45 @@ def pdf_report(items: Sequence[ReportItem], date: datetime, *, square_root: bool
     """
     if not items:
         raise InputError("report: there is no result to report; expected at least one")
+    heights = PLOT_HEIGHTS if len(items) == 1 else PLOT_HEIGHTS_OF_RUN
+    for height in heights:
+        content = compiled(report_data(items, date, square_root=square_root, height=height))
+        if len(items) > 1 or pages_of(content) == 1:
+            return content
+    return compiled(report_data(items, date, square_root=square_root, height=heights[0]))
+
+
+def pages_of(content: bytes) -> int:
+    """Return the number of pages of a PDF of this compiler."""
+    found = re.search(rb"/Type\s*/Pages\s*/Count (\d+)", content)
+    return int(found.group(1)) if found else 0
+
+
+def compiled(data: Mapping[str, Any]) -> bytes:
+    """Return the PDF of the template filled with data.
+
+    Raises
+    ------
+    InputError
+        If the compiler refuses it, as for a logo that is no image.
+    """
     import typst
 
-    data = _printable(report_data(items, date, square_root=square_root))
+    data = _printable(data)
     inputs = json.dumps(data, ensure_ascii=False, allow_nan=False)
     fonts = _fonts(beyond_bundled_fonts(inputs))
     compiler = typst.Compiler(TEMPLATE.read_bytes(), root=str(TEMPLATE.parent), font_paths=fonts)
     try:
-        compiled = compiler.compile(
+        content = compiler.compile(
             format="pdf",
             sys_inputs={"report": inputs},
             pdf_standards=["a-3a", "ua-1"],
-            timestamp=int(date.timestamp()),
+            timestamp=int(datetime(**data["date"], tzinfo=UTC).timestamp()),
         )
     except typst.TypstError as error:
         raise InputError(f"report: the PDF could not be made ({error.message}); check the laboratory's logo") from None
-    assert isinstance(compiled, bytes)
-    return compiled
+    assert isinstance(content, bytes)
+    return content
 
 
 def beyond_bundled_fonts(text: str) -> bool:
@@ -115,13 +141,14 @@ def _places(spec: Any) -> list[str]:
     return list(spec.submodule_search_locations or [])
 
 
-def report_data(items: Sequence[ReportItem], date: datetime, *, square_root: bool = False) -> dict[str, Any]:
-    """Return everything the template places, as JSON values."""
+def report_data(
+    items: Sequence[ReportItem], date: datetime, *, square_root: bool = False, height: float = 222.0
+) -> dict[str, Any]:
+    """Return everything the template places, as JSON values; `height` of the plots is in points."""
     first = items[0].order
     laboratory = first.laboratory
     identification = report_id(items, date)
     one = len(items) == 1
-    height = PLOT_HEIGHT if one else PLOT_HEIGHT_OF_RUN
     scans = [_scan(number, item, square_root, height) for number, item in enumerate(items, 1)]
     utc = date.astimezone(UTC)
     return {

@@ -1,0 +1,318 @@
+"""The test report as PDF: its fields, its numbers, its standards, and names that are only ever text."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from report_items import (
+    DATE,
+    HOSTILE,
+    LABORATORY,
+    SAMPLE,
+    clean_item,
+    is_rounded_from,
+    many_items,
+    numbers_in,
+    renamed,
+    shown_numbers,
+)
+from xrdz.claims import CLAIMS
+from xrdz.errors import InputError
+from xrdz.reporting import ReportItem, write_report
+from xrdz.reporting.content import RULES, scan_content, why_text
+from xrdz.reporting.drawing import fit_drawing, nice_ticks, ratio_drawing, thinned
+from xrdz.reporting.names import printable, safe_file_name
+from xrdz.reporting.pdf import STATEMENT, beyond_bundled_fonts, pdf_report, report_data, report_id
+
+needs_poppler = pytest.mark.skipif(
+    shutil.which("pdftotext") is None, reason="pdftotext is not installed (apt-get install poppler-utils)"
+)
+
+
+@pytest.fixture(scope="module")
+def item(sample_data: Path) -> ReportItem:
+    return clean_item(sample_data)
+
+
+@pytest.fixture(scope="module")
+def pdf(item: ReportItem) -> bytes:
+    return pdf_report([item], DATE)
+
+
+def text_of(pdf: bytes, folder: Path) -> list[str]:
+    """Return the text of each page as a reader selects it."""
+    path = folder / "report.pdf"
+    path.write_bytes(pdf)
+    done = subprocess.run(["pdftotext", "-layout", str(path), "-"], capture_output=True, check=True)
+    return done.stdout.decode().split("\f")[:-1]
+
+
+def squeezed(text: str) -> str:
+    """Return a text without blanks and line breaks, which a page sets as it needs."""
+    return re.sub(r"\s+", "", text)
+
+
+def texts_in(value: object) -> list[str]:
+    """Return all texts of the content of a report."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for key, entry in value.items() if key != "svg" for text in texts_in(entry)]
+    return [text for entry in value for text in texts_in(entry)] if isinstance(value, list) else []
+
+
+def test_it_is_archival_accessible_and_carries_its_result(pdf: bytes) -> None:
+    """The compiler refuses what breaks PDF/A-3a or PDF/UA-1; the metadata name both."""
+    metadata = pdf.decode("latin-1")
+    assert pdf.startswith(b"%PDF-1.7")
+    assert "<pdfaid:part>3</pdfaid:part>" in metadata
+    assert "<pdfaid:conformance>A</pdfaid:conformance>" in metadata
+    assert "<pdfuaid:part>1</pdfuaid:part>" in metadata
+    assert b"/EmbeddedFile" in pdf
+
+
+def test_the_same_input_and_date_give_the_same_bytes(item: ReportItem, pdf: bytes) -> None:
+    slower = ReportItem({**item.document, "timing": {"fit_s": 99.0}}, item.curves, item.order)
+    assert pdf_report([slower], DATE) == pdf
+    assert report_id([item], DATE) != report_id([item], DATE + timedelta(seconds=1))
+    changed = replace(item, order=replace(item.order, sample={"customer": "another"}))
+    assert report_id([item], DATE) != report_id([changed], DATE)
+
+
+@needs_poppler
+def test_a_clean_scan_takes_one_page_with_the_fields_of_iso_17025(item: ReportItem, pdf: bytes, tmp_path: Path) -> None:
+    pages = text_of(pdf, tmp_path)
+    assert len(pages) == 1
+    page = squeezed(pages[0])
+    document = item.document
+    identification = report_id([item], DATE)
+    for text in (
+        "Test report",
+        identification,
+        "Page 1 of 1",
+        f"End of report {identification}",
+        "Issued 2026-11-23 14:05",
+        *LABORATORY.values(),
+        *(SAMPLE.customer, SAMPLE.sample_id, SAMPLE.operator, SAMPLE.note),
+        document["method"]["name"],
+        document["method"]["sha256"],
+        document["source"]["sha256"],
+        document["references_sha256"],
+        document["software"]["xrdz"],
+        "Received",
+        "Measured",
+        "Deviations",
+        "Authorised by",
+        "Signature",
+        "Decision rule",
+        "are provisional",
+        STATEMENT,
+    ):
+        assert squeezed(str(text)) in page, text
+
+
+@needs_poppler
+def test_all_of_the_content_is_on_the_page(item: ReportItem, pdf: bytes, tmp_path: Path) -> None:
+    done = subprocess.run(["pdftotext", "-raw", "-", "-"], input=pdf, capture_output=True, check=True)
+    page = squeezed(done.stdout.decode())
+    content = scan_content(item)
+    shown = [content["answer"]["value"], content["answer"]["interval"]]
+    shown += [
+        row[key] for row in content["phases"] for key in ("share", "interval", "size", "r_bragg", "detection_limit")
+    ]
+    shown += [row["text"] for row in content["budget"]["rows"] if row["percent"] >= 0.005]
+    shown += [row[key] for row in content["claims"] for key in ("text", "value", "limits", "words")]
+    shown += [text for row in content["agreement"] for text in row[1:]]
+    assert [text for text in shown if squeezed(text) not in page] == []
+
+
+def test_every_number_is_one_of_the_result(item: ReportItem) -> None:
+    """Each number a report prints is a number of the JSON, rounded; or stands in a text of the order or a claim."""
+    numbers = list(numbers_in(item.document))
+    budget = [row["u_ln"] for row in item.document["budget"]]
+    numbers += [
+        item.document["mass_ratio"]["su"] / item.document["mass_ratio"]["value"],
+        sum(u * u for u in budget) ** 0.5,
+    ]
+    numbers += list(numbers_in([dict(item.order.sample), dict(item.order.laboratory)]))
+    numbers += list(numbers_in([claim.text for claim in CLAIMS])) + list(numbers_in(list(RULES.values())))
+    numbers += [95.0, 0.01, 0.001, 0.999, 256.0]  # of the words: 95 %, < 0.01 %, > 0.999, SHA-256
+    missing = []
+    for text in texts_in(scan_content(item)):
+        plain = re.sub(r"[0-9a-f]{64}", "", text)
+        missing += [
+            (text, value) for value, decimals, digits in shown_numbers(plain)
+            if not is_rounded_from(value, decimals, digits, numbers)
+        ]  # fmt: skip
+    assert missing == []
+
+
+def test_the_result_inside_is_the_result(item: ReportItem) -> None:
+    attached = report_data([item], DATE)["attachments"][0]
+    expected = {key: value for key, value in item.document.items() if key != "timing"}
+    assert json.loads(attached["text"]) == expected
+
+
+@needs_poppler
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_names_are_text(item: ReportItem, name: str, tmp_path: Path) -> None:
+    """A name in every place where a name can stand is printed as it is, its invisible characters made visible."""
+    done = pdf_report([renamed(item, name)], DATE)
+    pages = text_of(done, tmp_path)
+    everything = squeezed("".join(pages))
+    if any("\u0590" <= character <= "\u06ff" for character in name):
+        assert set(squeezed(name)) <= set(everything)  # a reader orders letters of both directions its own way
+    else:
+        assert squeezed(printable(name)) in everything
+    written = write_report([renamed(item, name)], ["pdf"], tmp_path / "out", date=DATE)
+    assert [path.name for path in written] == [path.name for path in (tmp_path / "out").iterdir()]
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,80}\.pdf", written[0].name)
+
+
+@needs_poppler
+def test_a_run_has_a_summary_and_a_page_per_scan(item: ReportItem, tmp_path: Path) -> None:
+    items = list(many_items(item, 8))
+    pages = text_of(pdf_report(items, DATE), tmp_path)
+    assert len(pages) == 9
+    summary = squeezed(pages[0])
+    assert "8scans" in summary
+    assert "strongtexture" in summary
+    for number in range(8):
+        assert f"{number:05d}.xrdml" in summary
+        assert squeezed(f"Scan {number + 1}: ") in squeezed(pages[number + 1])
+        assert f"Page{number + 2}of9" in squeezed(pages[number + 1])
+    assert "Endofreport" in squeezed(pages[-1])
+    assert not any("Endofreport" in squeezed(page) for page in pages[:-1])
+
+
+def test_a_failed_fit_is_reported_too(item: ReportItem) -> None:
+    document = {
+        **item.document,
+        "status": "failed",
+        "phases": [],
+        "mass_ratio": None,
+        "budget": [],
+        "elements": {},
+        "agreement": None,
+        "claims": [],
+        "findings": [{"level": "severe", "code": "NOT_CONVERGED", "message": "no", "where": "", "suggestion": ""}],
+    }
+    document["source"] = {**item.document["source"], "wavelength": None, "two_theta": None}
+    assert pdf_report([ReportItem(document)], DATE).startswith(b"%PDF")
+
+
+def test_a_logo_is_placed_or_refused(item: ReportItem, pdf: bytes) -> None:
+    square = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M1 1h7v7z"/></svg>'
+    with_logo = replace(item, order=replace(item.order, logo=square))
+    assert pdf_report([with_logo], DATE) != pdf
+    for content in (b"GIF89a", b"\x89PNG\r\n\x1a\n broken", b"<svg"):
+        with pytest.raises(InputError, match="logo"):
+            pdf_report([replace(item, order=replace(item.order, logo=content))], DATE)
+
+
+def test_what_cannot_be_reported_is_refused(item: ReportItem, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no result"):
+        write_report([], ["pdf"], tmp_path)
+    with pytest.raises(InputError, match="'docx': expected pdf, html or both"):
+        write_report([item], ["docx"], tmp_path)
+
+
+def test_a_date_without_a_zone_is_utc(item: ReportItem, tmp_path: Path) -> None:
+    paths = [
+        write_report([item], ["pdf"], tmp_path / str(k), date=date)[0]
+        for k, date in enumerate((DATE, datetime(2026, 11, 23, 14, 5)))
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_reasons_are_said_once() -> None:
+    provisional = "provisional: the method gives no method_u_ln"
+    assert why_text(f"within; {provisional}", "met") == "within"
+    assert why_text("the sample sheet gives no a; the sample sheet gives no b; claim 3: met", "not_assessed") == (
+        "the sample sheet gives no a, nor b"
+    )
+    assert why_text("the sample sheet gives no a; claim 1 or 2: not met; provisional as its parent is", "not_met") == (
+        "claim 1 or 2: not met"
+    )
+
+
+# --- drawings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_drawing_is_svg_whatever_the_names(item: ReportItem) -> None:
+    assert item.curves is not None
+    for name in HOSTILE:
+        drawn = fit_drawing(item.curves, [printable(name)] * len(item.curves.phases), marked=[40.1], square_root=True)
+        assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
+        assert printable(name) in "".join(ElementTree.fromstring(drawn).itertext())
+
+
+def test_a_drawing_of_ratios_takes_limits_and_missing_values() -> None:
+    points = [(1.0, 0.9, 1.1, "#000"), (0.0, None, None, "#000"), (0.0, 0.0, 0.2, "#000"), (5.0, 4.0, None, "#000")]
+    assert "</svg>" in ratio_drawing(points, (0.2, 3.0), label="m(a)/m(b)")
+    assert "</svg>" in ratio_drawing([(0.0, None, None, "#000")], None, label="mass ratio")
+
+
+@given(st.integers(1, 400), st.integers(0, 2**32 - 1))
+def test_a_thinned_curve_stays_within_its_tolerance(size: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    x = np.cumsum(random.uniform(0.05, 0.2, size))
+    y = np.cumsum(random.normal(0.0, 0.05, size))
+    kept_x, kept_y = thinned(x, y, 0.06)
+    assert (kept_x[0], kept_x[-1]) == (x[0], x[-1])
+    assert np.all(np.abs(np.interp(x, kept_x, kept_y) - y) <= 0.06 + 1e-12)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 12))
+def test_ticks_are_round_and_inside(low: float, span: float, most: int) -> None:
+    ticks = nice_ticks(low, low + span, most)
+    assert len(ticks) <= most + 1
+    assert all(low - 1e-6 * span <= tick <= low + span * (1.0 + 1e-6) for tick in ticks)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_a_file_name_is_harmless(text: str) -> None:
+    name = safe_file_name(text)
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,59}", name)
+    assert not name.endswith(".")
+    assert safe_file_name(text) == name
+
+
+@given(st.text(st.characters(), max_size=60), st.text(st.characters(), max_size=60))
+def test_different_texts_have_different_file_names(first: str, second: str) -> None:
+    assert (safe_file_name(first) == safe_file_name(second)) == (first == second)
+
+
+@pytest.mark.parametrize("name", ["con", "NUL.txt", "aux", "LPT1.xy", "", "..", "-rf"])
+def test_names_of_devices_and_folders_are_changed(name: str) -> None:
+    assert safe_file_name(name).partition(".")[0].lower() not in {"con", "nul", "aux", "lpt1", ""}
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_a_printable_text_has_nothing_invisible(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert printable(shown) == shown
+    shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "beyond"), [("Ni₃Sn₄ β 49.8 µm – “x” ≤ ✓", False), ("שלום мир Δ", False), ("样品", True)]
+)
+def test_the_bundled_fonts_are_left_only_for_other_scripts(text: str, beyond: bool) -> None:
+    assert beyond_bundled_fonts(text) is beyond
