@@ -85,8 +85,8 @@ def draw_instrument(rng: np.random.Generator) -> tuple[InstrumentModel, dict[str
         soller_deg=soller or None,
         monochromator_two_theta_deg=monochromator or None,
     )
-    grid = np.array([20.0, 100.0])
-    model = conditions_of(Diffractogram(grid, np.ones(2, dtype=np.float64)), instrument).instrument
+    nothing = Diffractogram(np.array([20.0, 100.0]), np.zeros(2))
+    model = conditions_of(nothing, instrument).instrument
     return model, {"radius_mm": radius, "soller_deg": soller, "monochromator_deg": monochromator}
 
 
@@ -146,8 +146,9 @@ def simulate(seed: int, *, nuisance: str) -> Simulation:
     rng = np.random.default_rng(seed)
     references = (reference(DENOMINATOR), reference(NUMERATOR))
     instrument, facts = draw_instrument(rng)
-    two_theta = np.round(np.arange(20.0, rng.choice([90.0, 100.0, 120.0]) + 0.005, 0.02), 6)
-    blank = Diffractogram(two_theta, np.ones(two_theta.size, dtype=np.float64))
+    n_points = round(float(rng.choice([70.0, 80.0, 100.0])) / 0.02) + 1
+    two_theta = 20.0 + 0.02 * np.arange(n_points, dtype=np.float64)
+    blank = Diffractogram(two_theta, np.ones(two_theta.size))
     generic = compile_pattern(blank, instrument=instrument, references=references, n_chebyshev=6)
     truth, drawn = draw_values(rng, generic.parameters, references, nuisance=nuisance)
     pattern = compile_pattern(blank, instrument=instrument, references=references, n_chebyshev=6, at=truth)

@@ -23,11 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import wofz
 
+from xrdz.anisotropy import shape_function
 from xrdz.conditions import conditions_of
-from xrdz.crystal import full_cell, metric_tensor
+from xrdz.crystal import full_cell, metric_tensor, scatterer
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.instrument import Instrument
-from xrdz.pattern import GLOBAL_NAMES, PatternModel, PhaseModel, compile_pattern
+from xrdz.pattern import PatternModel, PhaseModel, compile_pattern
+from xrdz.phase_model import OVERSPILL_POWER
 from xrdz.profile import WIDTH_FLOOR
 from xrdz.reference import reference
 from xrdz.scattering import dispersion, form_factor
@@ -99,7 +101,7 @@ def structure_factor_squared(phase: PhaseModel, displacement: Mapping[str, float
         total = np.zeros(s.size, dtype=complex)
         for group, position, occupancy in zip(item.atom_group, item.atom_position, item.atom_occupancy, strict=True):
             element = item.groups[int(group)]
-            f = form_factor(element, s=s_reference) + dispersion(element, wavelength=angstrom)
+            f = form_factor(scatterer(item, element), s=s_reference) + dispersion(element, wavelength=angstrom)
             phase_angle = 2.0 * math.pi * sign * (phase.hkl @ position)
             total += occupancy * f * np.exp(-displacement[element] * s**2) * np.exp(1j * phase_angle)
         squared += 0.5 * np.abs(total) ** 2
@@ -111,11 +113,11 @@ def emission_principal(phase: PhaseModel) -> float:
     return float(np.mean(np.sin(phase.theta) / np.sqrt(phase.s_squared)))
 
 
-def march_dollase(phase: PhaseModel, ln_texture: float) -> FloatArray:
+def march_dollase(phase: PhaseModel, texture_axis: tuple[int, int, int], ln_texture: float) -> FloatArray:
     """Return the mean of (r^2 cos^2 a + sin^2 a / r)^(-3/2) over all images of each reflection under the Laue class."""
     r = math.exp(ln_texture)
     reciprocal = np.linalg.inv(metric_tensor(phase.reference.cell))
-    axis = np.asarray(phase.texture_axis, dtype=np.float64)
+    axis = np.asarray(texture_axis, dtype=np.float64)
     factors = []
     for hkl in phase.hkl:
         images = np.array([hkl @ rotation for rotation in phase.reference.rotations], dtype=np.float64)
@@ -125,56 +127,87 @@ def march_dollase(phase: PhaseModel, ln_texture: float) -> FloatArray:
     return np.array(factors)
 
 
+def named(pattern: PatternModel, values: FloatArray) -> dict[str, float]:
+    """Return the nonlinear values by name."""
+    return {name: float(value) for name, value in zip(pattern.parameters.names, values, strict=True)}
+
+
 def peaks_of(pattern: PatternModel, phase: PhaseModel, values: FloatArray) -> Peaks:
     """Return the reflections of a phase at unit scale."""
-    own = dict(
-        zip((pattern.parameters.names[k] for k in phase.parameter_index), values[phase.parameter_index], strict=True)
-    )
-    shared = dict(zip(GLOBAL_NAMES, values, strict=False))
+    by_name = named(pattern, values)
     identifier = phase.id
     instrument = pattern.instrument
 
     q = inverse_d_squared(phase, values[phase.parameter_index[: phase.n_cell]])
     theta = np.arcsin(0.5 * instrument.wavelength.principal * np.sqrt(q))
-    centre = DEGREE * (2.0 * theta - 2.0 * shared["displacement"] * np.cos(theta) / instrument.radius_mm)
-    centre += shared["zero"]
+    centre = DEGREE * (2.0 * theta - 2.0 * by_name["displacement"] * np.cos(theta) / instrument.radius_mm)
+    centre += by_name["zero"]
 
-    tangent, secant = np.tan(phase.theta), 1.0 / np.cos(phase.theta)
-    g = shared["u"] * tangent**2 + shared["v"] * tangent + shared["w"]
-    g += own[f"{identifier}.strain_gauss"] * tangent**2 + own[f"{identifier}.size_gauss"] * secant**2
-    gauss_squared = 0.5 * (g + np.sqrt(g**2 + 4.0 * WIDTH_FLOOR**4))
+    size, strain = 1.0 / np.cos(phase.theta), np.tan(phase.theta)
+    g = by_name["u"] * strain**2 + by_name["v"] * strain + by_name["w"]
     x, y = instrument.lorentz
-    lorentz = (x + own[f"{identifier}.strain_lorentz"]) * tangent + (y + own[f"{identifier}.size_lorentz"]) * secant
+    lorentz = x * strain + y * size
+    size, strain = size * anisotropy(phase, by_name, "size"), strain * anisotropy(phase, by_name, "strain")
+    g += by_name[f"{identifier}.strain_gauss"] * strain**2 + by_name[f"{identifier}.size_gauss"] * size**2
+    gauss_squared = 0.5 * (g + np.sqrt(g**2 + 4.0 * WIDTH_FLOOR**4))
+    lorentz += by_name[f"{identifier}.strain_lorentz"] * strain + by_name[f"{identifier}.size_lorentz"] * size
 
-    displacement = {group: own[f"{identifier}.B.{group}"] for group in phase.reference.groups}
-    area = np.zeros(theta.size)
-    for share in line_areas(pattern, phase, displacement, shared["polarization"]):
-        area += share
-    area *= np.exp(-shared["roughness"] * (1.0 / np.sin(phase.theta) - 1.0))
-    area *= march_dollase(phase, own[f"{identifier}.ln_texture"]) / phase.normalisation
+    # The satellite moves intensity within a profile, not its area, which the engine freezes.
+    shares = line_areas(pattern, phase, by_name, pattern.frozen_satellite)
+    area: FloatArray = np.sum(shares, axis=0) / phase.normalisation
+    sine = np.sin(phase.theta)
+    area *= np.exp(-by_name["roughness"] * (1.0 / sine - 1.0))
+    area *= (1.0 + (by_name["overspill"] / sine) ** OVERSPILL_POWER) ** (-1.0 / OVERSPILL_POWER)
+    low, high = instrument.response_domain
+    t = 2.0 * (2.0 * DEGREE * phase.theta - low) / (high - low) - 1.0
+    for degree, item in enumerate(instrument.response, start=1):
+        area *= np.exp(by_name[item.name] * np.polynomial.legendre.Legendre.basis(degree)(t))
+    area *= march_dollase(phase, phase.texture_axis, by_name[f"{identifier}.ln_texture"])
+    for name, value in by_name.items():
+        if name.startswith(f"{identifier}.texture_"):
+            axis = next(item.axis for item in phase.textures if name.endswith("_" + "".join(map(str, item.axis))))
+            area *= march_dollase(phase, axis, value)
     return Peaks(centre, gauss_squared, lorentz, area)
 
 
+def anisotropy(phase: PhaseModel, by_name: Mapping[str, float], kind: str) -> FloatArray:
+    """Return the factor exp(sum_k a_k e_k) on a phase's size or strain widths."""
+    exponent = np.zeros(phase.theta.size)
+    for name, value in by_name.items():
+        stem, _, number = name.rpartition("_")
+        if stem == f"{phase.id}.{kind}_anisotropy":
+            exponent += value * shape_function(phase.reference, phase.hkl, int(number))
+    factor: FloatArray = np.exp(exponent)
+    return factor
+
+
 def line_areas(
-    pattern: PatternModel, phase: PhaseModel, displacement: Mapping[str, float], polarization: float
+    pattern: PatternModel, phase: PhaseModel, by_name: Mapping[str, float], satellite: float
 ) -> list[FloatArray]:
-    """Return m |F|^2 LP w_l of every Lorentzian of the emission profile, before texture and roughness."""
+    """Return m |F|^2 LP w_l of every Lorentzian of the emission profile, before texture and surface."""
     wavelength = pattern.instrument.wavelength
+    displacement = {group: by_name[f"{phase.id}.B.{group}"] for group in phase.reference.groups}
+    profile = emission_profile(wavelength)
+    main = sum(line.weight for line in profile if not line.satellite)
     areas = []
-    for line in emission_profile(wavelength):
+    for line in profile:
+        weight = line.weight
+        if main < 1.0 - 1e-9:
+            weight = satellite if line.satellite else line.weight / main * (1.0 - satellite)
         sine = np.sin(phase.theta) * line.angstrom / wavelength.principal
         theta = np.arcsin(sine)
-        lp = (1.0 + polarization * np.cos(2.0 * theta) ** 2) / (sine**2 * np.cos(theta))
+        lp = (1.0 + by_name["polarization"] * np.cos(2.0 * theta) ** 2) / (sine**2 * np.cos(theta))
         squared = structure_factor_squared(phase, displacement, wavelength.lines[line.principal][0])
-        areas.append(line.weight * phase.multiplicity * squared * lp)
+        areas.append(weight * phase.multiplicity * squared * lp)
     return areas
 
 
-def compiled_nodes(phase: PhaseModel) -> list[Nodes]:
-    """Return the nodes the engine froze."""
+def compiled_nodes(pattern: PatternModel, phase: PhaseModel, values: FloatArray) -> list[Nodes]:
+    """Return the nodes the engine froze, with the weights of the present satellite share."""
     comb = phase.comb
+    weight = comb.weight + (named(pattern, values)["satellite"] - pattern.frozen_satellite) * comb.slope
     parts = [slice(int(a), int(b)) for a, b in zip(comb.start[:-1], comb.start[1:], strict=True)]
-    return [Nodes(comb.offset[k], comb.axial[k], comb.gauss[k], comb.lorentz[k], comb.weight[k]) for k in parts]
+    return [Nodes(comb.offset[k], comb.axial[k], comb.gauss[k], comb.lorentz[k], weight[k]) for k in parts]
 
 
 def dense_nodes(pattern: PatternModel, phase: PhaseModel, values: FloatArray, order: int = 8) -> list[Nodes]:
@@ -193,11 +226,8 @@ def dense_nodes(pattern: PatternModel, phase: PhaseModel, values: FloatArray, or
     pairs = np.outer(share, share).ravel()
     profile = emission_profile(pattern.instrument.wavelength)
     principal = pattern.instrument.wavelength.principal
-    own = dict(
-        zip((pattern.parameters.names[k] for k in phase.parameter_index), values[phase.parameter_index], strict=True)
-    )
-    displacement = {group: own[f"{phase.id}.B.{group}"] for group in phase.reference.groups}
-    areas = np.array(line_areas(pattern, phase, displacement, values[GLOBAL_NAMES.index("polarization")]))
+    by_name = named(pattern, values)
+    areas = np.array(line_areas(pattern, phase, by_name, by_name["satellite"]))
     areas /= areas.sum(axis=0)
     result = []
     for j, theta in enumerate(phase.theta):
@@ -221,43 +251,55 @@ def dense_nodes(pattern: PatternModel, phase: PhaseModel, values: FloatArray, or
 
 
 def phase_columns(pattern: PatternModel, phase: PhaseModel, values: FloatArray, *, dense: bool = False) -> FloatArray:
-    """Return the pattern of unit scale and its derivative by every parameter, in the engine's order, (rows, n).
+    """Return the pattern of unit scale, then its derivative by every nonlinear parameter, (1 + parameters, n).
 
     Parameters
     ----------
     dense : sum the profiles over all lines and many axial angles instead of the compiled nodes
     """
-    names = ["pattern", *GLOBAL_NAMES, *(pattern.parameters.names[k] for k in phase.parameter_index)]
-    places = [-1, *range(len(GLOBAL_NAMES)), *phase.parameter_index]
+    names = pattern.parameters.names
+    kappa, satellite = names.index("kappa"), names.index("satellite")
     peaks = peaks_of(pattern, phase, values)
-    kappa = float(values[GLOBAL_NAMES.index("kappa")])
-    nodes = dense_nodes(pattern, phase, values) if dense else compiled_nodes(phase)
-    slopes = {place: peak_slopes(pattern, phase, values, place) for place in places if place >= 0}
+    nodes = (dense_nodes if dense else compiled_nodes)(pattern, phase, values)
+    node_slopes = weight_slopes(pattern, phase, values, satellite, dense)
+    slopes = [peak_slopes(pattern, phase, values, place) for place in range(len(names))]
 
     x = pattern.two_theta
-    columns = np.zeros((len(names), x.size))
+    columns = np.zeros((1 + len(names), x.size))
     for j, own in enumerate(nodes):
-        shape, by_centre, by_gauss, by_lorentz, by_kappa = np.zeros((5, x.size))
+        shape, by_centre, by_gauss, by_lorentz, by_kappa, by_satellite = np.zeros((6, x.size))
         for k in range(own.weight.size):
-            place = peaks.centre[j] + own.offset[k] + kappa * own.axial[k]
-            parts = voigt_and_derivatives(
-                x - place, peaks.gauss_squared[j] + own.gauss[k], peaks.lorentz[j] + own.lorentz[k]
+            value, slope, gauss_slope, lorentz_slope = voigt_and_derivatives(
+                x - (peaks.centre[j] + own.offset[k] + values[kappa] * own.axial[k]),
+                peaks.gauss_squared[j] + own.gauss[k],
+                peaks.lorentz[j] + own.lorentz[k],
             )
-            shape += own.weight[k] * parts[0]
-            by_centre += own.weight[k] * parts[1]
-            by_gauss += own.weight[k] * parts[2]
-            by_lorentz += own.weight[k] * parts[3]
-            by_kappa += own.weight[k] * own.axial[k] * parts[1]
+            shape += own.weight[k] * value
+            by_centre += own.weight[k] * slope
+            by_gauss += own.weight[k] * gauss_slope
+            by_lorentz += own.weight[k] * lorentz_slope
+            by_kappa += own.weight[k] * own.axial[k] * slope
+            by_satellite += node_slopes[j][k] * value
         columns[0] += peaks.area[j] * shape
-        for row, (name, where) in enumerate(zip(names[1:], places[1:], strict=True), start=1):
-            slope = slopes[where]
-            columns[row] += slope.area[j] * shape
-            columns[row] += peaks.area[j] * (
-                slope.centre[j] * by_centre + slope.gauss_squared[j] * by_gauss + slope.lorentz[j] * by_lorentz
+        for place, by in enumerate(slopes):
+            columns[1 + place] += by.area[j] * shape + peaks.area[j] * (
+                by.centre[j] * by_centre + by.gauss_squared[j] * by_gauss + by.lorentz[j] * by_lorentz
             )
-            if name == "kappa":
-                columns[row] += peaks.area[j] * by_kappa
+        columns[1 + kappa] += peaks.area[j] * by_kappa
+        columns[1 + satellite] += peaks.area[j] * by_satellite
     return columns
+
+
+def weight_slopes(
+    pattern: PatternModel, phase: PhaseModel, values: FloatArray, satellite: int, dense: bool
+) -> list[FloatArray]:
+    """Return the derivative of every node's weight by the share of the satellite, in which weights are linear."""
+    shift = np.zeros(values.size)
+    shift[satellite] = 1e-3
+    upper, lower = (
+        (dense_nodes if dense else compiled_nodes)(pattern, phase, place) for place in (values + shift, values - shift)
+    )
+    return [(above.weight - below.weight) / 2e-3 for above, below in zip(upper, lower, strict=True)]
 
 
 def peak_slopes(pattern: PatternModel, phase: PhaseModel, values: FloatArray, place: int) -> Peaks:
@@ -295,8 +337,11 @@ def main() -> None:
         began = time.perf_counter()
         plain = [phase_columns(pattern, phase, values, dense=dense) for phase in pattern.phases]
         slow = time.perf_counter() - began
-        for phase, ours, theirs in zip(pattern.phases, compiled, plain, strict=True):
-            errors = np.max(np.abs(ours - theirs), axis=1) / np.max(np.abs(theirs), axis=1)
+        for number, (phase, theirs) in enumerate(zip(pattern.phases, plain, strict=True)):
+            unit = np.eye(len(pattern.phases))[number]
+            ours = np.concatenate((compiled[number][:1], pattern.jacobian(compiled, unit)[pattern.n_linear :]))
+            largest = np.max(np.abs(theirs), axis=1)
+            errors = np.max(np.abs(ours - theirs), axis=1)[largest > 0.0] / largest[largest > 0.0]
             nodes = "dense nodes" if dense else "same nodes"
             print(f"{phase.id}, {nodes}: pattern {errors[0]:.1e} of its peak, worst derivative {errors[1:].max():.1e}")
         print(f"  {1e3 * fast:.2f} ms compiled, {1e3 * slow:.0f} ms plain")

@@ -36,11 +36,13 @@ DEGREE = 180.0 / math.pi
 
 SAME_NODES = 3e-4
 """Of the pattern's peak. The tail of a comb enters as that of one profile of the comb's variance, and the coarse grid
-interpolates it: 1e-6 for sharp lines, a few 1e-5 mostly, 2.2e-4 at worst, 1.3 degrees off a Lorentzian of half a degree."""
+interpolates it: 1e-6 for sharp lines, a few 1e-5 mostly, 2.2e-4 at worst, 1.3 degrees off a width of half a degree."""
 
 SAME_NODES_SLOPE = 5e-3
+SATELLITE_SLOPE = 0.03
 """Of a derivative's largest value. The worst are kappa, which lives from the difference of neighbouring nodes (5e-4),
-and polarization, which the engine takes at the principal line for all lines (3e-3); all others are below 1e-4."""
+and polarization, which the engine takes at the principal line for all lines (3e-3); most are below 1e-4. The satellite
+moves a share of the peak 0.5 degrees along, which the tail does not follow: 2 %, of a parameter held within 0.5 %."""
 
 DENSE_NODES = 2e-3
 """Of the pattern's peak. The frozen nodes keep the first moments of axial divergence and of merged lines, not every
@@ -134,6 +136,9 @@ GENERAL = {
     "w": 0.004,
     "kappa": 0.0021,
     "roughness": 0.01,
+    "polarization": 0.85,
+    "satellite": 0.009,
+    "overspill": 0.25,
     "size_lorentz": 0.07,
     "strain_lorentz": 0.03,
     "size_gauss": 0.003,
@@ -173,13 +178,22 @@ def test_a_triclinic_phase_agrees_with_the_plain_reference(triclinic: Reference)
 
 def _compare_with_reference(item: Reference, two_theta: FloatArray, wavelength: str) -> None:
     pattern, values = compiled(item, two_theta, wavelength, at=GENERAL)
-    ours = pattern.phase_columns(values)[0]
+    errors = errors_against_reference(pattern, values)
+    assert errors.pop("pattern") < SAME_NODES
+    assert errors.pop("satellite") < SATELLITE_SLOPE
+    assert {name: error for name, error in errors.items() if error > SAME_NODES_SLOPE} == {}
+
+
+def errors_against_reference(pattern: PatternModel, values: FloatArray) -> dict[str, float]:
+    """Return the error of the pattern and of each derivative relative to its largest value; of one phase."""
+    block = pattern.phase_columns(values)
+    ours = np.concatenate((block[0][:1], pattern.jacobian(block, np.ones(1))[pattern.n_linear :]))
     theirs = _reference_kernel().phase_columns(pattern, pattern.phases[0], values)
     assert ours.shape == theirs.shape
     largest = np.max(np.abs(theirs), axis=1)
-    errors = np.max(np.abs(ours - theirs), axis=1) / largest
-    assert errors[0] < SAME_NODES
-    assert np.all(errors[1:] < SAME_NODES_SLOPE), dict(zip(pattern.parameters.names, errors[1:], strict=True))
+    # The satellite has no column where the emission has none.
+    errors = np.max(np.abs(ours - theirs), axis=1) / np.where(largest > 1e-12 * largest[0], largest, 1.0)
+    return dict(zip(("pattern", *pattern.parameters.names), errors.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("limits", [(28.0, 34.0), (62.0, 66.0), (88.0, 92.0)])
@@ -265,13 +279,10 @@ def grids() -> dict[str, FloatArray]:
 @pytest.mark.parametrize("name", list(grids()))
 def test_any_grid_agrees_with_the_plain_reference(name: str) -> None:
     pattern, values = compiled(reference("sn"), grids()[name], at=GENERAL)
-    ours = pattern.phase_columns(values)[0]
-    theirs = _reference_kernel().phase_columns(pattern, pattern.phases[0], values)
-    errors = np.max(np.abs(ours - theirs), axis=1) / np.max(np.abs(theirs), axis=1)
+    errors = errors_against_reference(pattern, values)
     # A coarse scan has a coarse tail grid; its interpolation is the largest error there.
-    limit = 5e-4 if name == "coarse steps" else SAME_NODES
-    assert errors[0] < limit
-    assert np.all(errors[1:] < 10.0 * SAME_NODES_SLOPE)
+    assert errors.pop("pattern") < (5e-4 if name == "coarse steps" else SAME_NODES)
+    assert {name: error for name, error in errors.items() if error > 10.0 * SAME_NODES_SLOPE} == {}
 
 
 def test_a_point_has_one_value_whatever_the_other_points_are() -> None:

@@ -120,7 +120,7 @@ def worst_share_difference(ours: FitResult, theirs: FitResult) -> float:
 
 @lru_cache(maxsize=1)
 def small_instrument() -> InstrumentModel:
-    nothing = Diffractogram(np.linspace(20.0, 30.0, 2), np.zeros(2))
+    nothing = Diffractogram(np.array([20.0, 30.0]), np.zeros(2))
     return conditions_of(
         nothing, Instrument(goniometer_radius_mm=200.0, wavelength=wavelength_from_name("CuKa"))
     ).instrument
@@ -133,7 +133,7 @@ def small_references() -> tuple[Reference, Reference]:
 @pytest.fixture(scope="module")
 def small() -> FitResult:
     """Return the fit of a simulated pattern of 28 to 46 degrees."""
-    two_theta = 28.0 + 0.03 * np.arange(600)
+    two_theta = 28.0 + 0.03 * np.arange(600, dtype=np.float64)
     blank = Diffractogram(two_theta, np.ones(600))
     pattern = compile_pattern(blank, instrument=small_instrument(), references=small_references(), n_chebyshev=4)
     values = pattern.parameters.start

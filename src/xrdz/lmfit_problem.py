@@ -1,8 +1,9 @@
 """The compiled pattern model as an lmfit problem: the interactive door, and the independent referee of the solver.
 
-    minimise  sum_i w_i (y_i - m_i)^2 + sum_q ((theta_q - mu_q) / su_q)^2,      w_i = 1 / (gain_i m_i)
+    minimise  sum_i w_i (y_i - m_i)^2 + |R (theta - mu)|^2,      w_i = 1 / (gain_i m_i)
 
-over linear and nonlinear parameters together, by lmfit's bounded Levenberg-Marquardt with the analytic Jacobian. The
+with R^T R the prior precision (1 / su on its diagonal where priors are independent), over linear and nonlinear
+parameters together, by lmfit's bounded Levenberg-Marquardt with the analytic Jacobian. The
 weights are held during one minimisation and renewed from its model until nothing moves (iteratively reweighted least
 squares). Where that stands still, the gradient sum_i J_i (y_i - m_i) / (gain_i m_i) minus that of the priors vanishes:
 it is the minimum of the Poisson deviance plus priors that `solver` looks for by another road (M. Newville et al. 2014,
@@ -21,6 +22,7 @@ import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import lmfit
 import numpy as np
@@ -72,6 +74,12 @@ class LmfitProblem:
     parameters: lmfit.Parameters
     lmfit_names: Mapping[str, str]
 
+    @cached_property
+    def prior_root(self) -> FloatArray:
+        """R of the priors: R^T R is their precision."""
+        root: FloatArray = np.linalg.cholesky(self.pattern.parameters.prior_precision).T
+        return root
+
     @property
     def names(self) -> tuple[str, ...]:
         """Our names in lmfit's order: linear parameters, then nonlinear ones."""
@@ -83,14 +91,12 @@ class LmfitProblem:
         return values[: self.pattern.n_linear], values[self.pattern.n_linear :]
 
     def residual(self, parameters: lmfit.Parameters) -> FloatArray:
-        """Return sqrt(w) (y - m) of every point, then (theta - mu) / su of every nonlinear parameter."""
+        """Return sqrt(w) (y - m) of every point, then R (theta - mu), as long as the nonlinear parameters."""
         linear, values = self.values_of(parameters)
         columns = self.pattern.phase_columns(values, derivatives=False)
         model = linear @ self.pattern.design(columns)
-        table = self.pattern.parameters
-        return np.concatenate(
-            (np.sqrt(self.weights) * (self.noise.observed - model), (values - table.prior_mean) / table.prior_su)
-        )
+        pulls = self.prior_root @ (values - self.pattern.parameters.prior_mean)
+        return np.concatenate((np.sqrt(self.weights) * (self.noise.observed - model), pulls))
 
     def jacobian(self, parameters: lmfit.Parameters) -> FloatArray:
         """Return the derivatives of the residual by the parameters that vary, (varying, points), a new array."""
@@ -100,8 +106,7 @@ class LmfitProblem:
         result = np.zeros((n_linear + values.size, n_points + values.size))
         model_part = pattern.jacobian(pattern.phase_columns(values), linear[: len(pattern.phases)])
         np.multiply(model_part, -np.sqrt(self.weights), out=result[:, :n_points])
-        place = np.arange(values.size)
-        result[n_linear + place, n_points + place] = 1.0 / pattern.parameters.prior_su
+        result[n_linear:, n_points:] = self.prior_root.T
         return result[[bool(parameters[name].vary) for name in self.lmfit_names.values()]]
 
     def minimizer(self) -> lmfit.Minimizer:
@@ -291,11 +296,19 @@ class _State:
         return self.deviance + self.prior
 
 
+def _precision(pattern: PatternModel) -> FloatArray:
+    """Return the prior precision over all parameters; the linear ones have none."""
+    n_linear = pattern.n_linear
+    precision = np.zeros((n_linear + pattern.parameters.size, n_linear + pattern.parameters.size))
+    precision[n_linear:, n_linear:] = pattern.parameters.prior_precision
+    return precision
+
+
 def _state(pattern: PatternModel, noise: Noise, linear: FloatArray, values: FloatArray) -> _State:
     """Evaluate a place; a parameter within `ON_BOUND` of a bound whose slope points outwards is put on it first."""
     table, n_linear = pattern.parameters, pattern.n_linear
     lower, upper = _bounds(pattern)
-    precision = np.concatenate((np.zeros(n_linear), 1.0 / table.prior_su**2))
+    precision = _precision(pattern)
     mean = np.concatenate((np.zeros(n_linear), table.prior_mean))
     place = np.concatenate((linear, values))
     moved = True
@@ -305,13 +318,12 @@ def _state(pattern: PatternModel, noise: Noise, linear: FloatArray, values: Floa
         jacobian = pattern.jacobian(columns, place[: len(pattern.phases)])
         weights = noise.weights(model)
         normal = (jacobian * weights) @ jacobian.T
-        gradient = (jacobian * weights) @ (noise.observed - model) - precision * (place - mean)
-        su = 1.0 / np.sqrt(np.maximum(np.diag(normal) + precision, 1e-300))
+        gradient = (jacobian * weights) @ (noise.observed - model) - precision @ (place - mean)
+        su = 1.0 / np.sqrt(np.maximum(np.diag(normal + precision), 1e-300))
         at_lower = (place - lower < ON_BOUND * su) & (gradient < 0.0)
         at_upper = (upper - place < ON_BOUND * su) & (gradient > 0.0)
         moved = bool(np.any(at_lower & (place > lower)) or np.any(at_upper & (place < upper)))
         place = np.where(at_lower, lower, np.where(at_upper, upper, place))
-    prior = float(np.sum((precision * (place - mean) ** 2)[n_linear:]))
     return _State(
         linear=place[:n_linear],
         values=place[n_linear:],
@@ -323,7 +335,7 @@ def _state(pattern: PatternModel, noise: Noise, linear: FloatArray, values: Floa
         gradient=gradient,
         active=at_lower | at_upper,
         deviance=noise.deviance(model),
-        prior=prior,
+        prior=float((place - mean) @ precision @ (place - mean)),
     )
 
 
@@ -366,9 +378,8 @@ def _as_fit_result(known: FitResult, noise: Noise, end: _End, evaluations: int, 
     """Return lmfit's end as a fit, with gradient, information and covariance computed there."""
     pattern = known.pattern
     place = _state(pattern, noise, end.linear, end.values)
-    precision = np.concatenate((np.zeros(pattern.n_linear), 1.0 / pattern.parameters.prior_su**2))
     residual = place.weights * (noise.observed - place.model)
-    freedom = max(noise.observed.size - precision.size, 1)
+    freedom = max(noise.observed.size - place.gradient.size, 1)
     status = Status.CONVERGED if reached else Status.NOT_CONVERGED
     if reached and bounds_that_matter(pattern, place.active):
         status = Status.AT_BOUND
@@ -395,7 +406,7 @@ def _as_fit_result(known: FitResult, noise: Noise, end: _End, evaluations: int, 
         status=status,
         linear=place.linear,
         values=place.values,
-        covariance=posterior_covariance(place.normal + np.diag(precision), place.active),
+        covariance=posterior_covariance(place.normal + _precision(pattern), place.active),
         fisher=place.normal,
         block_scores=np.add.reduceat(place.jacobian * residual, blocks, axis=1).T,
         chi2_reduced=float(np.sum(residual**2 / place.weights)) / freedom,
