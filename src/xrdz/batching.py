@@ -190,7 +190,7 @@ def plan_batch(request: Request, spec: RunSpec, options: Options) -> Plan:
     samples = None if request.sheet is None else SampleIndex(request.sheet)
     known: Mapping[str, StoredScan] = {}
     if run is not None and not options.force:
-        known = newest(rows_of_parts(run, notes))
+        known = newest(rows_of_parts(run, notes, request.shard))
     todo: list[ScanInput] = []
     kept: list[StoredScan] = []
     for scan in mine:
@@ -221,7 +221,7 @@ def chunks(plan: Plan, options: Options, workers: int) -> Iterator[ChunkTask]:
     largest = CLUSTER_CHUNK if options.dask else MAX_CHUNK
     size = options.chunk or max(1, min(largest, len(plan.todo) // (CHUNKS_PER_WORKER * workers)))
     if plan.spec.run is None:
-        size = 1
+        size = min(size, 10) if options.dask else 1
     for start in range(0, len(plan.todo), size):
         inputs = plan.todo[start : start + size]
         samples = tuple(None if plan.samples is None else plan.samples.find(scan) for scan in inputs)

@@ -252,20 +252,48 @@ def remove_partial(run: RunFolder, shard: Shard) -> int:
     return removed
 
 
-def part_paths(run: RunFolder) -> Iterator[Path]:
-    """Yield the parts of a run under its present key, in the order of their names."""
+def mark_finished(run: RunFolder, shard: Shard, *, finished: bool) -> bool:
+    """Note whether a share of a run has a row for each of its inputs; return whether all shares have.
+
+    Raises
+    ------
+    OutputError
+        If the note cannot be written.
+    """
+    mark = make_folder(run.parts_folder(shard)) / ".finished"
+    try:
+        if finished:
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{mark}: cannot be written ({error.strerror}); check the folder") from None
+    shares = (Shard(number, shard.count) for number in range(1, shard.count + 1))
+    return all((run.parts_folder(share) / ".finished").exists() for share in shares)
+
+
+def part_paths(run: RunFolder, shard: Shard | None = None) -> Iterator[Path]:
+    """Yield the parts of a run under its present key, in the order of their names.
+
+    Parameters
+    ----------
+    shard : leave out the other shares of the same division, which hold none of its inputs
+    """
+    others = "" if shard is None or shard.count == 1 else f"-of-{shard.count}"
     for label in sorted(folder for folder in run.parts_folder().glob("*") if folder.is_dir()):
-        yield from sorted(label.glob("*.h5"))
+        if shard is None or not others or label.name == shard.label or not label.name.endswith(others):
+            yield from sorted(label.glob("*.h5"))
 
 
-def rows_of_parts(run: RunFolder, notes: list[str] | None = None) -> Iterator[StoredScan]:
+def rows_of_parts(run: RunFolder, notes: list[str] | None = None, shard: Shard | None = None) -> Iterator[StoredScan]:
     """Yield every row of every part; a damaged part is set aside, which makes its inputs be analysed again.
 
     Parameters
     ----------
     notes : takes a message for each part that was set aside; None to raise instead
+    shard : leave out the other shares of the same division
     """
-    for path in part_paths(run):
+    for path in part_paths(run, shard):
         try:
             rows = part_rows(path)
         except InputError as error:

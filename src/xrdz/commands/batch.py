@@ -100,17 +100,20 @@ def run(args: argparse.Namespace) -> int:
     from xrdz.archive import document_of
     from xrdz.batching import Counts, execute, locked, open_request, plan_batch
     from xrdz.results import parse_formats, require_libraries, write_results
-    from xrdz.run_folder import Shard, parse_shard
+    from xrdz.run_folder import Shard, mark_finished, parse_shard
 
     formats = parse_formats(args.tables)
     require_libraries(formats)
     shard = Shard() if args.shard is None else parse_shard(args.shard)
     request, options = requested(args, args.inputs, shard=shard)
     spec, note = open_request(request)
+    run = spec.run
+    assert run is not None
     counts = Counts()
     with stop_on_signals() as stop:
         lock = locked(spec)
         try:
+            mark_finished(run, shard, finished=False)
             plan = plan_batch(request, spec, options)
             for line in (note, *plan.notes):
                 say(line)
@@ -125,13 +128,11 @@ def run(args: argparse.Namespace) -> int:
                 if args.json:
                     _print_documents(report.part)
             progress.end(counts)
+            complete = counts.answered + counts.failed == plan.total
+            last = mark_finished(run, shard, finished=complete)
         finally:
             lock.__exit__()
-        complete = counts.answered + counts.failed == plan.total
-        if shard.count == 1 or not complete:
-            written = write_results(args.out, formats) if shard.count == 1 else []
-        else:
-            written = []
+        written = write_results(args.out, formats) if last or shard.count == 1 else []
     _conclude(args.out, counts, plan.total, written, shard.label if shard.count > 1 else "")
     if not complete:
         return INTERRUPTED
@@ -155,6 +156,8 @@ def requested(args: argparse.Namespace, inputs: list[str], **more: Any) -> tuple
         raise InputError("--jobs and --chunk: expected a number from 1, or 0 to let xrdz choose")
     if args.time_limit is not None and not args.time_limit > 0:
         raise InputError(f"--time-limit {args.time_limit:g}: expected seconds, above 0")
+    if args.time_limit is not None and getattr(args, "dask", None) is not None:
+        raise InputError("--time-limit works with local processes, not with --dask; leave one of them out")
     if args.scan is not None and args.scan != "sum" and not args.scan.isdecimal():
         raise InputError(f"--scan {args.scan!r}: expected a number from 1, or sum; each input gives one row")
     request = Request(
@@ -276,5 +279,5 @@ def _conclude(out: str, counts: Counts, total: int, written: list[Path], share: 
         what += f"; without one: {counts.words()} (see the columns reason and message)"
     if missing:
         what += f"; {missing} were not reached, the same command goes on with them"
-    where = f"share {share} in {out}; merge with xrdz report {out}" if share else ", ".join(map(str, written))
+    where = ", ".join(map(str, written)) or f"{share} is stored; the last share to finish writes {out}/results.csv"
     say(f"{what}; {where}")
