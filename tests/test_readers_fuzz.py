@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -142,3 +144,34 @@ def test_nothing_wrong_is_read_in_silence(name: str) -> None:
         scan = result[0]
         wrong = sum(truth.get(a) != v for a, v in zip(np.round(scan.two_theta, 4), scan.intensity, strict=True))
         assert wrong <= 60, f"mutation {number}: {wrong} of {scan.n_points} points differ and nothing is said"
+
+
+BODY = files.xy(counts()).decode()
+
+PATHOLOGICAL = {
+    "blanks": " " * 200_000 + "x\n" + BODY,
+    "slashes": "/" * 200_000 + "\n" + BODY,
+    "words": "# " + "a " * 100_000 + "\n" + BODY,
+    "quotes": 'a: "' * 100_000 + "\n" + BODY,
+    "one word": "a" * 200_000 + ': "x" b: "y"\n' + BODY,
+    "digits": "1" * 500_000 + " 2\n" + BODY,
+    "numbers": "# wavelength: " + "1," * 100_000 + "\n" + BODY,
+    "radiation": "Cu K " * 50_000 + "\n" + BODY,
+    "labels": "2theta " * 50_000 + "\n" + BODY,
+    "tables": "a\n1 2\n1 2\n1 2\n" * 20_000,
+    "thousands": "\n".join("20.00\t" + "1,111" * 3000 for _ in range(60)),
+    "cif loops": "data_x\n" + "loop_\n_pd_meas_counts_total\n1\n" * 50_000,
+    "cif quotes": "data_x\n" + "'" * 500_000,
+    "comment": "/*" * 300_000,
+    "udf": "SampleIdent," + "/" * 200_000 + "\nRawScan\n" + "1 " * 100_000 + "/",
+}
+
+
+@pytest.mark.parametrize("name", PATHOLOGICAL)
+def test_no_text_takes_more_than_its_length_of_time(name: str) -> None:
+    """Linear readers need well below a second for these; a quadratic one would need minutes."""
+    start = time.process_time()
+    result = outcome("a.txt", PATHOLOGICAL[name].encode())
+    assert time.process_time() - start < 10.0
+    if isinstance(result, InputError):
+        assert len(str(result)) < 1000

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xrdz.errors import InputError
 
-MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_FILE_BYTES = 64 * 1024 * 1024
 """Largest file, and largest decompressed content, that is taken in: a powder scan of a million points is 20 MB."""
 
 MAX_EXPANSION = 300

@@ -17,6 +17,7 @@ from xrdz.diffractogram import Diffractogram, FloatArray, Source
 from xrdz.errors import InputError
 from xrdz.findings import Code, Finding, info, warning
 from xrdz.readers.recorded import METADATA_KEYS, Axis, RecordedScan
+from xrdz.readers.spikes import spike_mask
 from xrdz.readers.statistics import Statistics, statistics_of
 from xrdz.wavelength import Wavelength
 
@@ -34,12 +35,6 @@ MAX_DUPLICATE_SHARE = 0.2
 
 NO_INTENSITY = 1e-12
 """Largest intensity that is nothing: below it are the denormal floats of a shifted binary file."""
-
-NARROWEST_FWHM = 0.03
-"""Degrees; the narrowest line a laboratory diffractometer makes."""
-
-SPIKE_SIGNIFICANCE = 8.0
-"""Standard deviations of counting by which a spike must stand above its surroundings."""
 
 
 def diffractogram_from_recorded(
@@ -343,112 +338,3 @@ def _step_findings(position: FloatArray, place: str) -> list[Finding]:
 def _is_smoothly_variable(steps: FloatArray) -> bool:
     """Return whether the step grows or shrinks by at most a fifth from point to point, as in converted axes."""
     return bool(np.all(np.abs(np.diff(steps)) <= 0.2 * steps[:-1]))
-
-
-def spike_mask(
-    two_theta: FloatArray, statistics: Statistics, place: str
-) -> tuple[NDArray[np.bool_] | None, list[Finding]]:
-    """Return which points to keep (None: all) and the finding that lists the spikes.
-
-    A spike is one to three points that stand `SPIKE_SIGNIFICANCE` standard deviations of counting above their
-    surroundings while both neighbours are far lower than the narrowest line could leave them. A Gaussian line of full
-    width w has, at the distance D from its maximum, the share exp(-4 ln2 (D / w)^2); real lines have wider feet, and
-    K-alpha2. Half of that share, less three standard deviations, is required to be missing at both neighbours, so where
-    the step is too coarse to tell, nothing is called a spike. w is half the width of the scan's own narrow lines, but
-    at least `NARROWEST_FWHM`.
-    """
-    intensity = statistics.intensity
-    n = intensity.size
-    positive = np.maximum(intensity, 0.0)
-    if statistics.su is None:
-        unit = np.broadcast_to(np.asarray(statistics.gain, dtype=np.float64), (n,))
-    else:
-        unit = statistics.su**2 / np.maximum(positive, 1e-9 * max(float(positive.max()), 1e-300))
-    line_width = max(NARROWEST_FWHM, 0.5 * _narrow_width(two_theta, intensity, unit * positive))
-    spiked = np.zeros(n, dtype=bool)
-    for length in (1, 2, 3):
-        for start in _spikes_of(length, two_theta, positive, unit, line_width):
-            spiked[start : start + length] = True
-    if not spiked.any():
-        return None, []
-    at = two_theta[spiked]
-    shown = ", ".join(f"{angle:.3f}" for angle in at[:10]) + (" ..." if at.size > 10 else "")
-    finding = warning(
-        Code.SPIKES_MASKED,
-        f"{at.size} points narrower than a line can be were left out, at {shown} deg",
-        place,
-        "look at the scan; repeat it if they recur",
-    )
-    return ~spiked, [finding]
-
-
-def _spikes_of(
-    length: int, two_theta: FloatArray, intensity: FloatArray, unit: FloatArray, line_width: float
-) -> NDArray[np.intp]:
-    """Return the first indices of spikes of `length` points; see `spike_mask`."""
-    margin = 5
-    n_starts = intensity.size - length - 2 * margin + 1
-    if n_starts < 1:
-        return np.zeros(0, dtype=np.intp)
-
-    def shifted(offset: int) -> FloatArray:
-        return intensity[margin + offset : margin + offset + n_starts]
-
-    around = [shifted(offset) for offset in (-5, -4, -3, -2, length + 1, length + 2, length + 3, length + 4)]
-    level = sum(around[1:], around[0]) / len(around)
-    # A line on one side lifts its mean: what the neighbours hold is measured above the quieter side.
-    quiet = np.minimum(sum(around[1:4], around[0]), sum(around[5:], around[4])) / 4
-    highest_around = around[0]
-    for other in around[1:]:
-        highest_around = np.maximum(highest_around, other)
-    lowest, highest = shifted(0), shifted(0)
-    for offset in range(1, length):
-        lowest, highest = np.minimum(lowest, shifted(offset)), np.maximum(highest, shifted(offset))
-    neighbour = np.maximum(shifted(-1), shifted(length))
-    scale = unit[margin : margin + n_starts]
-    noise = np.sqrt(scale * np.maximum(level, scale))
-    # The Anscombe transform makes Poisson counts normal with unit variance, also few of them.
-    significance = 2 * (np.sqrt(lowest / scale + 0.375) - np.sqrt(level / scale + 0.375))
-    height = highest - level
-    distance = 0.5 * (
-        two_theta[margin + length : margin + length + n_starts] - two_theta[margin - 1 : margin - 1 + n_starts]
-    )
-    share = np.exp(-4 * np.log(2.0) * (distance / line_width) ** 2)
-    found = (
-        (significance > SPIKE_SIGNIFICANCE)
-        & (lowest - level >= 0.3 * height)
-        & (highest_around - level <= 0.1 * height + 4 * noise)
-        & (neighbour - quiet + 3 * noise < 0.5 * share * height)
-    )
-    return np.flatnonzero(found) + margin
-
-
-def _narrow_width(two_theta: FloatArray, intensity: FloatArray, variance: FloatArray) -> float:
-    """Return the lower quartile of the full widths at half maximum of the scan's strongest lines, deg; 0 without lines.
-
-    The quartile rather than the median: lines that overlap look wide, and an underestimate only lets spikes pass.
-    """
-    level = float(np.median(intensity))
-    noise = np.sqrt(np.maximum(variance, 1e-300))
-    inner = intensity[1:-1]
-    top = (inner >= intensity[:-2]) & (inner > intensity[2:]) & (inner - level > 20 * noise[1:-1])
-    peaks = np.flatnonzero(top) + 1
-    peaks = peaks[np.argsort(intensity[peaks])[::-1][:60]]
-    widths: list[float] = []
-    taken = np.zeros(intensity.size, dtype=bool)
-    for peak in peaks:
-        if taken[peak]:
-            continue
-        half = 0.5 * (float(intensity[peak]) + level)
-        left = right = int(peak)
-        while left > 0 and intensity[left] > half:
-            left -= 1
-        while right < intensity.size - 1 and intensity[right] > half:
-            right += 1
-        taken[left : right + 1] = True
-        low = np.interp(half, intensity[left : left + 2], two_theta[left : left + 2])
-        high = np.interp(-half, -intensity[right - 1 : right + 1], two_theta[right - 1 : right + 1])
-        widths.append(float(high - low))
-        if len(widths) == 20:
-            break
-    return float(np.quantile(widths, 0.25)) if widths else 0.0

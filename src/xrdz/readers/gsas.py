@@ -16,8 +16,8 @@ from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
 from xrdz.readers.binary import checked_grid
 from xrdz.readers.content import Content, decoded_text, head_text
+from xrdz.readers.header import header_facts, header_pairs
 from xrdz.readers.recorded import RecordedScan
-from xrdz.readers.text import header_facts, header_pairs
 
 _BANK = re.compile(r"^BANK\s+\d+\s+\d+", re.MULTILINE)
 TYPES = ("STD", "ESD", "ALT", "FXYE", "FXY")
@@ -155,4 +155,4 @@ def _number(text: str, place: str, line: int) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"{place} line {line}: {text!r} is not a number; the record is damaged") from None
+        raise InputError(f"{place} line {line}: {text[:40]!r} is not a number; the record is damaged") from None

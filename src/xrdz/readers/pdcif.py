@@ -43,6 +43,8 @@ _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?)(?:\((\d+)\)
 _CALCULATED = re.compile(r"(?:^|_)calc(?:_|$)", re.IGNORECASE)
 """Name of a block that holds the pattern of a model beside the measured one."""
 
+MAX_PROFILES = 1000
+
 MEASURED = (
     ("_pd_meas_counts_total", "counts"),
     ("_pd_meas_intensity_total", "unknown"),
@@ -91,6 +93,8 @@ def read_pdcif(content: Content) -> list[RecordedScan]:
             chosen = next(((name, unit) for name, unit in MEASURED if name in loop), None)
             if chosen is not None:
                 scans.append(_profile(block, loop, chosen, shared, lines, content.place))
+            if len(scans) > MAX_PROFILES:
+                raise InputError(f"{content.place}: more than {MAX_PROFILES} profiles; give one scan a file")
     if not scans:
         raise InputError(
             f"{content.place}: a CIF without a powder profile (no loop of {MEASURED[0][0]} or the like);"
@@ -166,7 +170,9 @@ def _numbers(texts: list[str], name: str, place: str) -> tuple[FloatArray, Float
             continue
         match = _NUMBER.match(text)
         if match is None:
-            raise InputError(f"{place}: {name} row {index + 1} is {text!r}, not a number; correct it or export again")
+            raise InputError(
+                f"{place}: {name} row {index + 1} is {text[:40]!r}, not a number; correct it or export again"
+            )
         digits = match.group(1)
         values[index] = float(digits.replace("d", "e").replace("D", "e"))
         if match.group(2):

@@ -65,7 +65,7 @@ def read_udf(content: Content) -> list[RecordedScan]:
     wrong = next((token for token in tokens if not re.fullmatch(r"\d+(?:\.\d*)?", token)), None)
     if wrong is not None:
         line_number = first + 1 + text[: text.index(wrong)].count("\n")
-        raise InputError(f"{place} line {line_number}: {wrong!r} is not an intensity; the file is damaged")
+        raise InputError(f"{place} line {line_number}: {wrong[:40]!r} is not an intensity; the file is damaged")
     angles = re.findall(r"[-+]?\d+\.?\d*", keys.get("DataAngleRange", ""))
     step = positive_in(keys.get("ScanStepSize", ""))
     if len(angles) != 2 or step is None:

@@ -174,7 +174,8 @@ def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
             info(Code.NOT_COUNTS, f"the file holds counts per second; multiplied by {value} to give counts", place)
         )
         return Statistics(counts if attenuation is None else counts * attenuation, gain, None, "rate", tuple(findings))
-    if _whole(seen) and unit != "rate":
+    # A header may speak of counts per second above whole numbers that scatter as counts do.
+    if _whole(seen) and (unit != "rate" or 0.5 < measured_gain(seen).gain < 2.0):
         return _whole_numbers(seen, attenuation, findings, place)
     if unit == "counts":
         # Detectors that correct for dead time or flat field give fractions; the statistics stay those of counts.

@@ -264,7 +264,7 @@ def _numbers(element: ElementTree.Element, place: str) -> FloatArray:
     except ValueError:
         wrong = next(token for token in tokens if not _is_number(token))
         raise InputError(
-            f"{place} <{_local(element)}>: {wrong!r} is not a number; the file is damaged, export it again"
+            f"{place} <{_local(element)}>: {wrong[:40]!r} is not a number; the file is damaged, export it again"
         ) from None
 
 
