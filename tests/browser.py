@@ -83,6 +83,14 @@ class Browser:
         action = {"type": "scroll", "x": x, "y": y, "deltaX": 0, "deltaY": delta, "duration": 0, "origin": "viewport"}
         _call(f"{self.url}/actions", {"actions": [{"type": "wheel", "id": "wheel", "actions": [action]}]})
 
+    @contextmanager
+    def phone(self, width: int) -> Iterator[None]:
+        """Be a phone of this width in CSS pixels for a while."""
+        metrics = {"width": width, "height": 2 * width, "deviceScaleFactor": 2, "mobile": True}
+        _call(f"{self.url}/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})
+        yield
+        _call(f"{self.url}/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
+
     def console(self) -> list[str]:
         """Return what the console showed since the last call."""
         return [entry["message"] for entry in _call(f"{self.url}/se/log", {"type": "browser"})]

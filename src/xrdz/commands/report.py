@@ -111,7 +111,7 @@ def items_of(paths: Sequence[Path], method: Method | None, sheet: SampleSheet | 
     Raises
     ------
     InputError
-        If a path is no result, or `method` is not the one a result was made with.
+        If a path is no result.
     """
     from xrdz.analysis import Analysis
     from xrdz.reporting.item import ReportItem, item_of_analysis, stored_order

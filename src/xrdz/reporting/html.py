@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -128,7 +129,7 @@ def page(title: str, kind: str, data: Mapping[str, Any], *, root: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <meta name="generator" content="xrdz {html.escape(__version__)}">
-<title>{html.escape(_whole(title))}</title>
+<title>{html.escape(whole(title))}</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="{root}xrdz.css">
 </head>
@@ -143,13 +144,13 @@ def page(title: str, kind: str, data: Mapping[str, Any], *, root: str) -> str:
 
 def embedded(data: Mapping[str, Any]) -> str:
     """Return data as JSON that can stand in a page: nothing in it can end its element or start another."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = whole(json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _whole(text: str) -> str:
-    """Return a text without half characters, which no encoding can write."""
-    return text.encode("utf-8", "replace").decode()
+def whole(text: str) -> str:
+    """Return a text with the replacement sign for each half character, which no encoding can write."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def scan_page(item: ReportItem, number: int, *, previous: str, following: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +167,6 @@ def order_of(method: Method, sample: Sample | None = None, stored: Mapping[str, 
     ----------
     stored : the row as a result document holds it, when there is no sheet at hand
     """
-    row = dict(stored or {}) if sample is None else vars(sample)
     decision = method.decision
     return Order(
         laboratory=dict(method.laboratory),
@@ -175,7 +174,7 @@ def order_of(method: Method, sample: Sample | None = None, stored: Mapping[str, 
         deviations=method.deviations,
         decision={"rule": decision.rule, "coverage": decision.coverage, "method_u_ln": decision.method_u_ln},
         instrument=method.instrument.name or "",
-        sample={key: value for key, value in row.items() if value is not None},
+        sample=row_of_sheet(sample, stored),
     )
 
 
@@ -197,28 +196,29 @@ def _logo(method: Method) -> bytes | None:
 def stored_order(document: Mapping[str, Any], method: Method | None, sheet: SampleSheet | None) -> Order:
     """Return what can be said of a stored result: from a method file and sheet given now, else from the document.
 
-    Raises
-    ------
-    InputError
-        If the method given is not the one the result was made with.
+    A method whose hash is not that of the result, with or without its laboratory, gives the letterhead alone.
     """
     source, named = document.get("source", {}), document.get("method", {})
     sample = None if sheet is None else sheet.find(str(source.get("path", "")))
-    if method is not None:
-        if named.get("sha256") and named["sha256"] != method.sha256 and not named.get("deviations"):
-            raise InputError(
-                f"--method {method.name!r} has SHA-256 {method.sha256[:12]}..., but the result of "
-                f"{source.get('path')} was made with {named['sha256'][:12]}...; give the method file it was made with"
-            )
-        return order_of(method, sample, document.get("sample"))
-    row = document.get("sample") or {} if sample is None else vars(sample)
-    return Order(
+    stored = Order(
         laboratory=named.get("laboratory") or {},
         deviations=tuple(named.get("deviations") or ()),
         decision=named.get("decision") or {},
         instrument=str(named.get("instrument") or ""),
-        sample={key: value for key, value in row.items() if value is not None},
+        sample=row_of_sheet(sample, document.get("sample")),
     )
+    if method is None:
+        return stored
+    given = order_of(method, sample, document.get("sample"))
+    if named.get("sha256") in (method.sha256, replace(method, laboratory={}).sha256):
+        return given
+    return replace(stored, laboratory=given.laboratory, logo=given.logo)
+
+
+def row_of_sheet(sample: Sample | None, stored: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the filled cells of a row of the sample sheet, or of the row a document holds."""
+    row = dict(stored or {}) if sample is None else vars(sample)
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def read_documents(path: Path) -> Iterable[Mapping[str, Any]]:
