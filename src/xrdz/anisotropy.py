@@ -62,7 +62,9 @@ class Extension:
 
 def possible_extensions(reference: Reference, texture_axis: tuple[int, int, int]) -> tuple[Extension, ...]:
     """Return every extension worth trying for a phase whose basic model has texture on `texture_axis`."""
-    axes = [axis for axis in reference.texture_axes if axis != texture_axis]
+    # Texture has no first-order effect in cubic crystals; see `phase_model.phase_parameters`.
+    cubic = reference.crystal_system == "cubic"
+    axes = [] if cubic else [axis for axis in reference.texture_axes if axis != texture_axis]
     shapes = range(len(shape_tensors(reference))) or range(1)
     return (
         *(Extension(reference.id, "texture", axis=axis) for axis in axes),

@@ -1,7 +1,12 @@
 """From a method's instrument and a scan's own metadata to the instrument model of a fit, with every assumption named.
 
 The file is believed first, then the method; what neither says is assumed with a finding or refined against a weak
-prior. A calibrated resolution narrows the priors; nothing else changes.
+prior. What `xrdz calibrate` found enters as priors with their joint covariance, never as fixed values:
+
+    u, v, w, zero        as they are
+    axial = (S + H) / L  as kappa = axial^2, su(kappa) = 2 axial su(axial)
+    x, y                 held; each phase's own Lorentzian widths stand on top of them
+    ln(response)         as Legendre coefficients from the first degree on; degree 0 is part of the scales
 """
 
 from __future__ import annotations
@@ -9,10 +14,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from xrdz.diffractogram import Diffractogram
+import numpy as np
+
+from xrdz.diffractogram import Diffractogram, FloatArray
+from xrdz.errors import InputError
 from xrdz.fields import Estimate
 from xrdz.findings import Code, Finding, info, warning
-from xrdz.instrument import Instrument, Resolution
+from xrdz.instrument import Instrument, IntensityResponse, Resolution
 from xrdz.parameters import Parameter
 from xrdz.pattern import ASSUMED_RADIUS_MM, InstrumentModel
 from xrdz.wavelength import SATELLITE_SHARE, Wavelength, wavelength_from_name
@@ -26,6 +34,13 @@ The bound lies below zero: a bound at zero would make the estimate positive on a
 
 AXIAL_KAPPA = (0.0015, 0.0015)
 """Prior of kappa without any hint: Soller slits between none to speak of and 5 degrees."""
+
+
+SMALLEST_EIGENVALUE = 1e-10
+"""Of a calibration's correlation matrix; a smaller one is rounding or no covariance at all."""
+
+RESOLUTION_NAMES = {"u": "u", "v": "v", "w": "w", "axial": "kappa", "zero_deg": "zero"}
+"""Refined parameter of each calibrated one that is not held."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +75,16 @@ def conditions_of(diffractogram: Diffractogram, instrument: Instrument) -> Condi
         resolution.x.value if resolution.x is not None else 0.0,
         resolution.y.value if resolution.y is not None else 0.0,
     )
+    priors = global_priors(resolution, soller, None if monochromator is None else float(monochromator))
+    response = response_priors(instrument.intensity_response)
     model = InstrumentModel(
         wavelength=wavelength,
         radius_mm=float(radius),
-        priors=global_priors(resolution, soller, None if monochromator is None else float(monochromator)),
+        priors=priors,
         lorentz=lorentz,
+        response=response,
+        response_domain=instrument.intensity_response.two_theta if instrument.intensity_response else (0.0, 180.0),
+        prior_covariance=joint_covariance((*priors, *response), resolution),
     )
     return Conditions(model, tuple(findings))
 
@@ -133,7 +153,7 @@ def global_priors(
     return (
         prior("zero", resolution.zero_deg, 0.0, ZERO_SU_DEG, -1.5, 1.5),
         Parameter("displacement", 0.0, 0.0, DISPLACEMENT_SU_MM, -5.0, 5.0),
-        prior("u", resolution.u, 0.003, 0.01, -1.0, 1.0),
+        prior("u", resolution.u, 0.002, 0.002, -1.0, 1.0),
         prior("v", resolution.v, -0.002, 0.006, -1.0, 1.0),
         prior("w", resolution.w, 0.005, 0.006, -1.0, 1.0),
         prior("kappa", axial, kappa, kappa_su, 0.0, 0.05),
@@ -142,3 +162,66 @@ def global_priors(
         Parameter("satellite", SATELLITE_SHARE[0], SATELLITE_SHARE[0], SATELLITE_SHARE[1], 1e-4, 0.04),
         Parameter("overspill", 0.2, 0.12, 0.1, 0.02, 0.7),
     )
+
+
+def response_priors(response: IntensityResponse | None) -> tuple[Parameter, ...]:
+    """Return the priors of a calibrated intensity response as Legendre coefficients from the first degree on."""
+    if response is None:
+        return ()
+    values = np.array([coefficient.value for coefficient in response.ln_coefficients])
+    su = np.array([coefficient.su or 0.0 for coefficient in response.ln_coefficients])
+    if response.polynomial == "chebyshev":
+        to_legendre = np.stack(
+            [np.polynomial.legendre.poly2leg(_chebyshev_power(k, values.size)) for k in range(values.size)], axis=1
+        )
+        values, su = to_legendre @ values, np.sqrt(to_legendre**2 @ su**2)
+    # A coefficient without an uncertainty is taken as good to a tenth of itself.
+    widths = np.where(su > 0.0, su, 0.1 * np.abs(values) + 1e-4)
+    return tuple(
+        Parameter(f"response.{k}", float(values[k]), float(values[k]), float(widths[k]), -3.0, 3.0)
+        for k in range(1, values.size)
+    )
+
+
+def _chebyshev_power(degree: int, size: int) -> FloatArray:
+    """Return the coefficients of T_degree in powers of t, padded to `size`."""
+    powers = np.polynomial.chebyshev.cheb2poly(np.eye(degree + 1)[degree])
+    padded: FloatArray = np.concatenate((powers, np.zeros(size - powers.size)))
+    return padded
+
+
+def joint_covariance(priors: tuple[Parameter, ...], resolution: Resolution) -> FloatArray | None:
+    """Return the prior covariance of all global parameters, None where no calibration gives one.
+
+    The block of the calibrated parameters is theirs; x and y are held, so the rest is taken with them left out.
+
+    Raises
+    ------
+    InputError
+        If the calibrated covariance is singular or not positive.
+    """
+    places = {prior.name: place for place, prior in enumerate(priors)}
+    known = [
+        (row, places[RESOLUTION_NAMES[name]])
+        for row, name in enumerate(resolution.parameters)
+        if name in RESOLUTION_NAMES
+    ]
+    if len(known) < 2:
+        return None
+    rows, columns = (np.array(index) for index in zip(*known, strict=True))
+    slope = np.array(
+        [
+            2.0 * resolution.axial.value if name == "axial" and resolution.axial is not None else 1.0
+            for name in (resolution.parameters[row] for row in rows)
+        ]
+    )
+    block = np.array(resolution.covariance)[np.ix_(rows, rows)] * slope * slope[:, None]
+    scale = np.sqrt(np.maximum(np.diag(block), 0.0))
+    if not np.all(scale > 0.0) or np.min(np.linalg.eigvalsh(block / scale / scale[:, None])) < SMALLEST_EIGENVALUE:
+        raise InputError(
+            "instrument resolution.covariance: an eigenvalue of its correlation matrix is "
+            "not positive; write the file again with `xrdz calibrate`, or leave parameters and covariance out"
+        )
+    covariance = np.diag([prior.prior_su**2 for prior in priors])
+    covariance[np.ix_(columns, columns)] = block
+    return covariance

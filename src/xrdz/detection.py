@@ -1,8 +1,15 @@
 """Phases near or below their detection limit: the limit itself, and intervals from the profile likelihood.
 
-Detection limit (Currie 1968, Anal. Chem. 40, 586): 3.29 standard uncertainties of the scale of an absent phase, the
-amount that is missed and falsely seen with 5 % each. A phase counts as detected when its scale exceeds `DETECTED_AT`
-standard uncertainties.
+An absent phase still owns a cell, widths, displacement and texture, and its fit looks for the best place in the noise.
+Its scale over its uncertainty is therefore no normal deviate. Detected is a phase whose absence would cost
+
+    T = objective(S = 0) - objective(best) > c^2 chi^2_k,   k = 1 + sum over its own parameters of (1 - C_qq P_qq)
+
+the quantile being that of `FALSE_DETECTION`, k its effective number of parameters (1 where the data, 0 where the prior
+decides one; after Davies 1977, Biometrika 64, 247), and c = su / su_stat >= 1 what counting does not hold.
+
+The detection limit is the amount that passes this test with 95 % (Currie 1968, Anal. Chem. 40, 586):
+(sqrt(chi^2_k) + 1.645) su_0, su_0 being that of the scale of an absent phase, with k = 2 + its free cell parameters.
 
 Near zero the normal interval of ln Z fails. There the interval of a scale S is where the profile of the objective,
 minimised over everything else, rises above its minimum by (k c)^2: k = 1.96 for a two-sided interval, 1.645 for an
@@ -23,10 +30,10 @@ from xrdz.fit import FitResult
 from xrdz.quantify import COUNTING, COVERAGE_FACTOR, MassEstimate
 from xrdz.solver import Noise, minimise
 
-DETECTED_AT = 3.29
-"""Scale over its standard uncertainty (all sources) from which a phase counts as detected."""
+FALSE_DETECTION_DEVIATE = 2.5758293035489004
+"""Normal deviate of the probability of a false detection, 0.5 % for each phase."""
 
-PROFILE_BELOW = 6.0
+PROFILE_BELOW = 8.0
 """Scale over its standard uncertainty below which intervals come from the profile likelihood."""
 
 ONE_SIDED = 1.6448536269514722
@@ -41,7 +48,7 @@ class WeakPhase:
     ----------
     number : the phase
     significance : scale over its standard uncertainty
-    detected : whether that exceeds `DETECTED_AT`
+    detected : whether the cost of its absence exceeds the quantile above
     masses_low, masses_high : all masses at the two ends of the interval; the low end has none of the phase when it
         is not detected
     """
@@ -66,14 +73,12 @@ def significance(result: FitResult, estimate: MassEstimate, number: int) -> floa
 def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -> WeakPhase:
     """Return the profile-likelihood interval of a weak phase."""
     level = significance(result, estimate, number)
-    detected = level >= DETECTED_AT
     gradient = np.zeros(estimate.masses.size)
     gradient[number] = 1.0
     variances = estimate.variances(gradient)
     widening = 1.0
     if variances[COUNTING] > 0.0 and result.scales[number] > 0.0:
         widening = min(math.sqrt(sum(variances.values()) / variances[COUNTING]), 5.0)
-    factor = (COVERAGE_FACTOR if detected else ONE_SIDED) * widening
     noise = Noise.of(result.diffractogram)
     base = result.minimum.point.objective
     best = float(result.scales[number])
@@ -97,11 +102,30 @@ def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -
         )
         return max(found.point.objective - base, 0.0), masses
 
+    threshold = chi_squared_quantile(effective_parameters(result, number))
+    detected = best > 0.0 and rise(0.0)[0] > widening**2 * threshold
+    factor = (COVERAGE_FACTOR if detected else ONE_SIDED) * widening
     high = _crossing(rise, best, first_step * factor, factor)
     absent = estimate.masses.copy()
     absent[number] = 0.0
     low = _crossing(rise, best, -min(first_step * factor, 0.7 * best), factor) if detected else absent
     return WeakPhase(number, level, detected, low, high)
+
+
+def effective_parameters(result: FitResult, number: int) -> float:
+    """Return one for the scale plus, for each own parameter, the share of its prior variance the data removed."""
+    pattern = result.pattern
+    places = pattern.phases[number].parameter_index
+    posterior = np.diag(result.covariance)[pattern.n_linear + places]
+    free = ~result.minimum.active[pattern.n_linear + places]
+    removed = np.clip(1.0 - posterior / pattern.parameters.prior_su[places] ** 2, 0.0, 1.0)
+    return 1.0 + float(np.sum(removed[free]))
+
+
+def chi_squared_quantile(freedom: float) -> float:
+    """Return the upper quantile of chi^2 at `FALSE_DETECTION_DEVIATE` (Wilson & Hilferty 1931, PNAS 17, 684)."""
+    share = 2.0 / (9.0 * freedom)
+    return freedom * (1.0 - share + FALSE_DETECTION_DEVIATE * math.sqrt(share)) ** 3
 
 
 def _crossing(rise: Callable[[float], tuple[float, FloatArray]], best: float, step: float, factor: float) -> FloatArray:
@@ -127,7 +151,7 @@ def _scale_su(result: FitResult, number: int) -> float:
 
 
 def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
-    """Return the detection limit of each phase as a mass fraction (Currie 1968, Anal. Chem. 40, 586: 3.29 su at zero).
+    """Return the detection limit of each phase as a mass fraction ; see the module.
 
     su at zero is that of the phase's scale if it were absent: weights from the model without it, its own nonlinear
     parameters undetermined and therefore left out, everything else refined.
@@ -160,7 +184,8 @@ def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
         variance = (
             np.linalg.solve(normal / scale / scale[:, None] + 1e-12 * np.eye(places.size), unit)[here] / scale[here]
         )
-        smallest = 3.29 * math.sqrt(max(variance, 0.0)) * phase.mass_per_scale(result.values)
+        factor = math.sqrt(chi_squared_quantile(2.0 + phase.n_cell)) + ONE_SIDED
+        smallest = factor * math.sqrt(max(variance, 0.0)) * phase.mass_per_scale(result.values)
         others = float(estimate.masses.sum() - estimate.masses[number])
         limits[number] = smallest / (others + smallest) if others > 0 else 0.0
     return limits

@@ -56,7 +56,7 @@ WINDOW_COARSE_STEPS = 8.0
 CORE_WIDTHS, CORE_SPREADS = 4.5, 3.0
 """Half range in which a comb itself is summed, in widths and in standard deviations of its nodes."""
 
-WINDOW_REACHES = 1.2
+WINDOW_REACHES = 2.0
 """Least half width of a window in core ranges."""
 
 CELL_RELATIVE_SU = 0.003
@@ -424,7 +424,10 @@ def phase_parameters(reference: Reference, extensions: Sequence[Extension] = ())
     ]
     for group, (value, su) in zip(reference.groups, reference.displacement, strict=True):
         parameters.append(Parameter(f"{identifier}.B.{group}", value, value, su, -1.0, 15.0))
-    parameters.append(Parameter(f"{identifier}.ln_texture", 0.0, 0.0, 0.15, -2.3, 2.3))
+    # The mean of cos^2 over cubic equivalents is 1/3 for every axis: there is no first-order effect, and ln r = 0 is a
+    # saddle no descent leaves. A cubic phase is taken as untextured.
+    texture_su = 1e-3 if reference.crystal_system == "cubic" else 0.15
+    parameters.append(Parameter(f"{identifier}.ln_texture", 0.0, 0.0, texture_su, -2.3, 2.3))
     parameters += [extension.parameter() for extension in own_extensions(reference, extensions)]
     return parameters
 
