@@ -23,9 +23,12 @@ from xrdz.errors import InputError, XrdzError
 COMMANDS = (
     "fit",
     "batch",
+    "watch",
     "report",
     "reference",
     "simulate",
+    "calibrate",
+    "validate",
     "claims",
     "method",
     "read",
