@@ -48,6 +48,14 @@ LARGEST_DIFFERENCE = 12.0
 """The difference axis reaches at most this many su; what lies beyond is drawn as a triangle on its edge."""
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, without pyplot; every figure of this package begins here."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return Figure((width, height), dpi=DOTS_PER_INCH, layout=ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0))
+
+
 def analysis_figure(analysis: Analysis, square_root: bool = False) -> Figure:
     """Return the plot of an analysis as a matplotlib figure.
 
@@ -55,10 +63,7 @@ def analysis_figure(analysis: Analysis, square_root: bool = False) -> Figure:
     ----------
     square_root : whether the intensity axis is in square-root scale, in which the noise is equal everywhere
     """
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout=ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0))
+    figure = new_figure(*SIZE_INCHES)
     result = analysis.fit
     if result is None:
         axes = figure.add_subplot()
@@ -94,9 +99,7 @@ def save_figure(analysis: Analysis, path: str | Path, square_root: bool = False)
 
 def scan_figure(diffractogram: Diffractogram) -> Figure:
     """Return the plot of a scan alone."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(SIZE_INCHES[0], 0.6 * SIZE_INCHES[1]), dpi=DOTS_PER_INCH, layout="constrained")
+    figure = new_figure(SIZE_INCHES[0], 0.6 * SIZE_INCHES[1])
     axes = figure.add_subplot()
     _draw_observed(axes, diffractogram, line=True)
     axes.set_xlabel("2θ / degrees")
