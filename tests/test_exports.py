@@ -8,7 +8,6 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +20,13 @@ from hypothesis import strategies as st
 from report_items import DATE, HOSTILE, LABORATORY, SAMPLE, clean_item, many_items, renamed
 from xrdz.cli import main
 from xrdz.errors import InputError
-from xrdz.exports import Cell, columns_of, csv_text, harmless, pdcif, table_row, write_exports, xlsx_bytes
+from xrdz.exports import Table, cif_text, csv_text, lims_table, pdcif, write_exports, xlsx_bytes
 from xrdz.method import Instrument, Method
 from xrdz.reference import DALTON_PER_CUBIC_ANGSTROM, reference
 from xrdz.reporting import ReportItem
 from xrdz.reporting.item import stored_order
 from xrdz.reporting.names import printable
+from xrdz.results import cell_text
 
 SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
@@ -127,8 +127,6 @@ def test_names_in_a_cif_are_values(item: ReportItem, name: str) -> None:
 
 @given(st.text(st.characters(), max_size=80))
 def test_any_text_is_one_value_of_a_cif(text: str) -> None:
-    from xrdz.exports import cif_text
-
     block = gemmi.cif.read_string(f"data_x\n_a {cif_text(text)}\n_b 1\n").sole_block()
     expected = printable(text)
     found = block.find_value("_a")
@@ -146,62 +144,64 @@ def test_a_failed_fit_has_a_cif_too(item: ReportItem) -> None:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
+def csv_cells(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+
+
 def test_a_row_holds_the_numbers_of_the_result(item: ReportItem) -> None:
-    row = table_row(item)
+    table = lims_table([item])
+    row = dict(zip(table.headers, table.rows[0], strict=True))
     document = item.document
-    assert row["mass_ratio"] == document["mass_ratio"]["value"]
-    assert (row["mass_ratio_low95"], row["mass_ratio_high95"]) == tuple(document["mass_ratio"]["interval95"])
+    assert row["mass_ratio [1]"] == document["mass_ratio"]["value"]
+    assert row["mass_ratio_low95 [1]"] == document["mass_ratio"]["interval95"][0]
     for phase in document["phases"]:
-        assert row[f"{phase['id']}_mass_percent"] == pytest.approx(100.0 * phase["mass_fraction"]["value"], rel=1e-14)
-    assert [row[f"claim{claim['claim']}"] for claim in document["claims"]] == [c["verdict"] for c in document["claims"]]
-    assert (row["customer"], row["sample_id"]) == (SAMPLE.customer, SAMPLE.sample_id)
-    assert row["raw_sha256"] == document["source"]["sha256"]
+        assert row[f"{phase['id']}.mass_fraction [1]"] == phase["mass_fraction"]["value"]
+        assert row[f"{phase['id']}.detected"] == "true"
+        assert row[f"{phase['id']}.a [angstrom]"] == phase["cell"]["a"]["value"]
+    assert [row[f"claim_{claim['claim']}"] for claim in document["claims"]] == [
+        c["verdict"] for c in document["claims"]
+    ]
+    assert (row["file"], row["customer"], row["sample_id"]) == (SAMPLE.file, SAMPLE.customer, SAMPLE.sample_id)
+    assert row["sha256"] == document["source"]["sha256"]
 
 
 def test_both_tables_hold_the_same_cells(item: ReportItem) -> None:
-    rows = [table_row(each) for each in many_items(item, 5)]
-    columns = columns_of(rows)
-    read = list(csv.reader(io.StringIO(csv_text(rows).removeprefix("\ufeff"), newline="")))
-    assert read[0] == columns == cells_of(xlsx_bytes(rows))[0]
-    for row, cells in zip(rows, read[1:], strict=True):
-        for name, cell in zip(columns, cells, strict=True):
-            value = row.get(name)
-            assert cell == ("" if value is None else str(value)), name
-    assert [row[columns.index("mass_ratio")] for row in read[1:]] == [repr(row["mass_ratio"]) for row in rows]
-
-
-def test_columns_of_different_scans_stay_in_order() -> None:
-    assert columns_of([{"a": 1, "b": 2, "z": 3}, {"a": 1, "c": 2, "z": 3}]) == ["a", "c", "b", "z"]
+    items = list(many_items(item, 5))
+    failed = ReportItem({"schema": item.document["schema"], "source": {"path": "x.xy"}, "status": "failed"})
+    table = lims_table([*items, failed])
+    read, sheet = csv_cells(csv_text(table)), cells_of(xlsx_bytes(table))
+    assert read[0] == list(table.headers) == sheet[0]
+    for row, cells, filled in zip(table.rows, read[1:], sheet[1:], strict=True):
+        assert cells == ["" if cell is None else str(cell) for cell in row]
+        assert filled == [cell for cell in cells if cell]
+    assert len({len(row) for row in table.rows}) == 1
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_name_is_a_formula(item: ReportItem, name: str) -> None:
-    rows = [table_row(renamed(item, name))]
-    for line in csv.reader(io.StringIO(csv_text(rows).removeprefix("\ufeff"), newline="")):
-        assert not any(cell.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for cell in line)
-    sheet = cells_of(xlsx_bytes(rows))
-    assert printable(name) in sheet[1]
+    table = lims_table([renamed(item, name)])
+    for line in csv_cells(csv_text(table)):
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for cell in line)
+    assert printable(name) in cells_of(xlsx_bytes(table))[1]
 
 
 @given(st.text(st.characters(), max_size=40))
 def test_any_text_survives_both_tables(text: str) -> None:
-    rows: Sequence[dict[str, Cell]] = [{"name": text, "value": 1.5}]
-    (_, line) = csv.reader(io.StringIO(csv_text(rows).removeprefix("\ufeff"), newline=""))
-    assert line[0] == harmless(text)
-    assert line[0].endswith(text.encode("utf-8", "replace").decode())
-    assert cells_of(xlsx_bytes(rows))[1] == ([printable(text)] if text else []) + ["1.5"]
+    table = Table(("name", "value"), ((text, 1.5),))
+    assert csv_cells(csv_text(table))[1] == [cell_text(text), "1.5"]
+    assert cells_of(xlsx_bytes(table))[1] == ([printable(text)] if text else []) + ["1.5"]
 
 
 def test_a_workbook_is_the_same_each_time_and_openpyxl_reads_it(item: ReportItem) -> None:
-    rows = [table_row(each) for each in many_items(item, 30)]
-    content = xlsx_bytes(rows)
-    assert xlsx_bytes(rows) == content
+    table = lims_table(list(many_items(item, 30)))
+    content = xlsx_bytes(table)
+    assert xlsx_bytes(table) == content
     openpyxl = pytest.importorskip(
         "openpyxl", reason="openpyxl is not installed; the workbook's own parts were checked"
     )
     sheet = openpyxl.load_workbook(io.BytesIO(content)).active
-    assert [cell.value for cell in sheet[1]] == columns_of(rows)
-    assert sheet.cell(2, columns_of(rows).index("mass_ratio") + 1).value == rows[0]["mass_ratio"]
+    assert tuple(cell.value for cell in sheet[1]) == table.headers
+    assert tuple(cell.value or "" for cell in sheet[2]) == tuple(cell or "" for cell in table.rows[0])
     assert all(cell.data_type != "f" for line in sheet.iter_rows() for cell in line)
 
 

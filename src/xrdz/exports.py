@@ -1,8 +1,9 @@
 """Results for other programs: powder CIF with the quantitative items, and one table for a LIMS as CSV or XLSX.
 
 Names in the CIF are those of the COMCIFS powder dictionary 2.5.0 (R factors as fractions, masses in percent, figures in
-brackets are standard uncertainties). A cell of the tables is a number or a text, never a formula: a text that a
-spreadsheet would run gets an apostrophe in the CSV and is stored as text in the XLSX.
+brackets are standard uncertainties). The tables have the columns of a run's results, behind those a LIMS joins on. A
+cell is a number or a text, never a formula: a text that a spreadsheet would run gets an apostrophe in the CSV and is
+stored as text in the XLSX.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,16 +28,15 @@ from xrdz.errors import InputError
 from xrdz.files import make_folder, write_whole
 from xrdz.numerals import at_decimals, value_with_su
 from xrdz.reference import DALTON_PER_CUBIC_ANGSTROM, reference
+from xrdz.reporting.content import instrument_name, sample_id
 from xrdz.reporting.control import seconds
 from xrdz.reporting.item import Curves, ReportItem
 from xrdz.reporting.names import printable, safe_file_name
+from xrdz.results import Column, TableShape, cell_text, columns_of
 
 FORMATS = ("cif", "csv", "xlsx")
 
 Cell = str | float | int | None
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # also the full-width forms Excel takes
-"""A text that begins so could run as a formula when a spreadsheet opens a CSV file (OWASP, CSV injection)."""
 
 CELL_ITEMS = {
     "a": "_cell.length_a",
@@ -45,8 +46,6 @@ CELL_ITEMS = {
     "beta": "_cell.angle_beta",
     "gamma": "_cell.angle_gamma",
 }
-
-CLAIM_NUMBERS = range(1, 11)
 
 
 def write_exports(
@@ -64,141 +63,106 @@ def write_exports(
         raise InputError(f"export format {', '.join(map(repr, unknown))}: expected {', '.join(FORMATS)}")
     folder = make_folder(directory)
     written: list[Path] = []
-    rows: list[dict[str, Cell]] = []
+    kept: list[ReportItem] = []
     for number, item in enumerate(items, 1):
-        rows.append(table_row(item))
+        kept.append(replace(item, curves=None))
         if "cif" in formats:
             written.append(write_whole(folder / f"{number:05d}-{safe_file_name(item.name)}.cif", pdcif(item, date)))
-    if not rows:
+    if not kept:
         raise InputError("export: there is no result; expected at least one")
     if "csv" in formats:
-        written.append(write_whole(folder / "report.csv", csv_text(rows)))
+        written.append(write_whole(folder / "report.csv", csv_text(lims_table(kept))))
     if "xlsx" in formats:
-        written.append(write_whole(folder / "report.xlsx", xlsx_bytes(rows)))
+        written.append(write_whole(folder / "report.xlsx", xlsx_bytes(lims_table(kept))))
     return written
 
 
 # --- one table for a LIMS ---------------------------------------------------------------------------------------------
 
 
-def table_row(item: ReportItem) -> dict[str, Cell]:
-    """Return a scan's row by column; the columns name their unit, numbers are not rounded."""
-    document, sample = item.document, item.order.sample
-    source, method = document.get("source", {}), document.get("method", {})
-    metadata = source.get("metadata") or {}
-    ratio, agreement = document.get("mass_ratio") or {}, document.get("agreement") or {}
-    low, high = ratio.get("interval95") or (None, None)
-    row: dict[str, Cell] = {
-        "file": item.name,
-        "sample_id": _text(sample.get("sample_id") or metadata.get("sample_id")),
-        "customer": _text(sample.get("customer")),
-        "operator": _text(sample.get("operator") or metadata.get("operator")),
-        "instrument": _text(item.order.instrument or metadata.get("instrument")),
-        "measured": _text(metadata.get("start_time")),
-        "status": _text(document.get("status")),
-        "mass_ratio_of": f"{ratio['numerator']}/{ratio['denominator']}" if ratio else "",
-        "mass_ratio": ratio.get("value"),
-        "mass_ratio_su": ratio.get("su"),
-        "mass_ratio_low95": low,
-        "mass_ratio_high95": high,
-        "mass_ratio_limit": _text(ratio.get("limit")),
-    }
-    for phase in document.get("phases") or ():
-        row |= _phase_cells(phase)
-    claims = {claim["claim"]: claim for claim in document.get("claims") or ()}
-    for number in CLAIM_NUMBERS:
-        claim = claims.get(number, {})
-        row[f"claim{number}"] = _text(claim.get("verdict"))
-        row[f"claim{number}_probability"] = claim.get("probability")
-    row |= {
-        "rwp_percent": agreement.get("rwp"),
-        "goodness_of_fit": agreement.get("gof"),
-        "findings": " ".join(f"{each['level']}:{each['code']}" for each in document.get("findings") or ()),
-        "method": _text(method.get("name")),
-        "method_version": _text(method.get("version")),
-        "method_sha256": _text(method.get("sha256")),
-        "raw_sha256": _text(source.get("sha256")),
-        "references_sha256": _text(document.get("references_sha256")),
-        "xrdz": _text((document.get("software") or {}).get("xrdz")),
-    }
-    return row
+@dataclass(frozen=True)
+class Table:
+    """Headers with their units, and a row of cells per scan."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+ORDER_COLUMNS: Mapping[str, Callable[[ReportItem], str]] = {
+    "file": lambda item: item.name,
+    "sample_id": sample_id,
+    "customer": lambda item: _text(item.order.sample.get("customer")),
+    "operator": lambda item: _text(item.order.sample.get("operator") or _metadata(item).get("operator")),
+    "instrument": instrument_name,
+    "measured": lambda item: _text(_metadata(item).get("start_time")),
+    "method": lambda item: _text(item.document.get("method", {}).get("name")),
+    "method_version": lambda item: _text(item.document.get("method", {}).get("version")),
+}
+"""What a LIMS joins on, before the columns of a run's table (`results.columns_of`)."""
+
+OF_A_RUN = frozenset({"file", "revision", "reason", "message", "sample_id"})
+"""Columns of a run's table that say nothing outside the run, or stand above."""
+
+
+def lims_table(items: Sequence[ReportItem]) -> Table:
+    """Return all scans with the columns of a run's table; a column of any scan is one of all."""
+    columns = [column for column in columns_of(shape_of(items)) if column.name not in OF_A_RUN]
+    rows = tuple(
+        (*(of(item) for of in ORDER_COLUMNS.values()), *(_cell(column, item) for column in columns)) for item in items
+    )
+    return Table((*ORDER_COLUMNS, *(column.header for column in columns)), rows)
+
+
+def shape_of(items: Sequence[ReportItem]) -> TableShape:
+    """Return what the columns of these scans follow from: their phases with refined cell parameters, and elements."""
+    phases: dict[str, dict[str, None]] = {}
+    elements: dict[str, None] = {}
+    for item in items:
+        for phase in item.document.get("phases") or ():
+            phases.setdefault(phase["id"], {}).update(dict.fromkeys(phase.get("cell") or {}))
+        elements |= dict.fromkeys(item.document.get("elements") or {})
+    return TableShape(tuple((id, tuple(cell)) for id, cell in phases.items()), tuple(sorted(elements)))
+
+
+def _cell(column: Column, item: ReportItem) -> Cell:
+    value = column.value(item.document)
+    if value is None:
+        return None
+    if column.kind == "flag":
+        return "true" if value else "false"
+    return str(value) if column.kind == "text" else value if isinstance(value, int) else float(value)
 
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _phase_cells(phase: Mapping[str, Any]) -> dict[str, Cell]:
-    name = phase["id"]
-    fraction, absolute = phase["mass_fraction"], phase.get("absolute_fraction")
-    low, high = fraction["interval95"]
-    cells: dict[str, Cell] = {
-        f"{name}_mass_percent": _percent(fraction["value"]),
-        f"{name}_mass_percent_su": _percent(fraction["su"]),
-        f"{name}_mass_percent_low95": _percent(low),
-        f"{name}_mass_percent_high95": _percent(high),
-        f"{name}_detected": "yes" if phase.get("detected") else "no",
-        f"{name}_detection_limit_mass_percent": _percent(phase.get("detection_limit")),
-    }
-    if absolute is not None:
-        cells[f"{name}_of_sample_mass_percent"] = _percent(absolute["value"])
-        cells[f"{name}_of_sample_mass_percent_su"] = _percent(absolute["su"])
-    return cells
+def _metadata(item: ReportItem) -> Mapping[str, Any]:
+    return item.document.get("source", {}).get("metadata") or {}
 
 
-def _percent(fraction: float | None) -> float | None:
-    """Return a fraction in percent, without the digits that only the multiplication made."""
-    return None if fraction is None else float(f"{100.0 * fraction:.15g}")
-
-
-def columns_of(rows: Sequence[Mapping[str, Cell]]) -> list[str]:
-    """Return the columns of all rows: each in the place of the first row that has it, after its neighbour there."""
-    columns: list[str] = []
-    for row in rows:
-        place = 0
-        for name in row:
-            if name in columns:
-                place = columns.index(name) + 1
-            else:
-                columns.insert(place, name)
-                place += 1
-    return columns
-
-
-def csv_text(rows: Sequence[Mapping[str, Cell]]) -> str:
+def csv_text(table: Table) -> str:
     """Return the table as CSV (RFC 4180, UTF-8 with a byte order mark, as spreadsheets expect)."""
-    columns = columns_of(rows)
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow([harmless(name) for name in columns])
-    for row in rows:
-        writer.writerow([_csv_cell(row.get(name)) for name in columns])
+    writer.writerow([cell_text(header) for header in table.headers])
+    for row in table.rows:
+        writer.writerow(
+            ["" if cell is None else cell_text(cell) if isinstance(cell, str) else repr(cell) for cell in row]
+        )
     return "\ufeff" + stream.getvalue()
 
 
-def _csv_cell(cell: Cell) -> str:
-    if cell is None:
-        return ""
-    return harmless(cell) if isinstance(cell, str) else repr(cell)
-
-
-def harmless(text: str) -> str:
-    """Return a text that no spreadsheet runs: with an apostrophe in front where it begins as a formula could."""
-    whole = text.encode("utf-8", "replace").decode()
-    return f"'{whole}" if whole.lstrip(" ").startswith(FORMULA_STARTS) else whole
-
-
-def xlsx_bytes(rows: Sequence[Mapping[str, Cell]]) -> bytes:
-    """Return the table as an Excel workbook (ECMA-376); the same rows give the same bytes."""
-    columns = columns_of(rows)
-    lines = [_sheet_row(1, columns, style=' s="1"')]
-    lines += [_sheet_row(number, [row.get(name) for name in columns]) for number, row in enumerate(rows, 2)]
-    last = f"{_letters(len(columns))}{len(rows) + 1}"
+def xlsx_bytes(table: Table) -> bytes:
+    """Return the table as an Excel workbook (ECMA-376); the same table gives the same bytes."""
+    lines = [_sheet_row(1, table.headers, style=' s="1"')]
+    lines += [_sheet_row(number, row) for number, row in enumerate(table.rows, 2)]
+    last = f"{_letters(len(table.headers))}{len(table.rows) + 1}"
     sheet = (
         f'{XML_HEAD}<worksheet xmlns="{SHEET_NAMESPACE}"><sheetViews><sheetView workbookViewId="0">'
         '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/></sheetView></sheetViews>'
         '<sheetFormatPr defaultRowHeight="15"/>'
-        f'<cols><col min="1" max="{len(columns)}" width="18" customWidth="1"/></cols>'
+        f'<cols><col min="1" max="{len(table.headers)}" width="18" customWidth="1"/></cols>'
         f'<sheetData>{"".join(lines)}</sheetData><autoFilter ref="A1:{last}"/></worksheet>'
     )
     stream = io.BytesIO()
