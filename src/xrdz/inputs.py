@@ -121,7 +121,7 @@ def list_inputs(arguments: Sequence[str | Path], *, root: str | None = None, lea
     skipped = frozenset(os.path.abspath(path) for path in leave_out)
     found: dict[str, ScanInput] = {}
     for place in named:
-        files = _walked(place, skipped, ignored) if os.path.isdir(place) else [(place, "")]
+        files = walked(place, skipped, ignored) if os.path.isdir(place) else [(place, "")]
         for file, problem in files:
             for scan in scans_at(file, problem, chosen_root):
                 found.setdefault(scan.name, scan)
@@ -223,7 +223,7 @@ def _manifest_entries(text: str, path: str) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _walked(folder: str, skipped: frozenset[str], ignored: Counter[str]) -> Iterator[tuple[str, str]]:
+def walked(folder: str, skipped: frozenset[str], ignored: Counter[str]) -> Iterator[tuple[str, str]]:
     """Yield (place, problem) of every scan below a folder in the order of names; links to folders are not followed."""
     pending = [(folder, True)]
     while pending:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
 import tempfile
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -316,6 +317,37 @@ def write_results(path: str | Path, formats: Sequence[str] = ("csv",)) -> list[P
     return written
 
 
+def append_results(
+    path: str | Path, part: Path, revisions: Mapping[str, int], formats: Sequence[str] = ("csv",)
+) -> None:
+    """Append the rows of one part to the tables that can grow, CSV and JSON Lines.
+
+    Parameters
+    ----------
+    revisions : which content of its file each row is, counted from 1
+
+    Raises
+    ------
+    InputError
+        If a table cannot be written; it is then to be written anew.
+    """
+    path = Path(path)
+    columns = columns_of(shape_of_run(path))
+    rows_of = [
+        {**document, "batch": {**document["batch"], "revision": revisions[document["batch"]["file"]]}}
+        for document in part_documents(part)
+    ]
+    for name in formats:
+        if name not in APPENDERS:
+            continue
+        target = path / f"results.{name}"
+        try:
+            with target.open("ab") as stream:
+                APPENDERS[name](stream, columns, iter(rows_of))
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written ({error.strerror})") from None
+
+
 @contextlib.contextmanager
 def whole_file(target: Path) -> Iterator[IO[bytes]]:
     """Give a file to write to that takes its name when it is complete.
@@ -351,13 +383,17 @@ def whole_file(target: Path) -> Iterator[IO[bytes]]:
 
 
 def _write_csv(stream: IO[bytes], columns: Sequence[Column], rows_of: Iterator[Document]) -> None:
-    import io
+    _csv_lines(stream, [[cell_text(column.header) for column in columns]])
+    _append_csv(stream, columns, rows_of)
 
+
+def _append_csv(stream: IO[bytes], columns: Sequence[Column], rows_of: Iterator[Document]) -> None:
+    _csv_lines(stream, ([_csv_cell(column, column.value(document)) for column in columns] for document in rows_of))
+
+
+def _csv_lines(stream: IO[bytes], lines: Iterable[Sequence[str]]) -> None:
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([cell_text(column.header) for column in columns])
-    for document in rows_of:
-        table.writerow([_csv_cell(column, column.value(document)) for column in columns])
+    csv.writer(text, lineterminator="\n").writerows(lines)
     text.flush()
     text.detach()
 
@@ -455,3 +491,6 @@ WRITERS: Mapping[str, Callable[[IO[bytes], Sequence[Column], Iterator[Document]]
     "parquet": _write_parquet,
     "xlsx": _write_xlsx,
 }
+
+APPENDERS = {"csv": _append_csv, "jsonl": _write_jsonl}
+"""Tables to which rows can be added without writing them anew."""
