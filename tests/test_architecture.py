@@ -61,7 +61,7 @@ DOORS: dict[str, set[str]] = {
     "distributed": {"cluster"},
     "dask": {"cluster"},
     "scipy": {"lmfit_problem"},
-    "pandas": set(),
+    "pandas": {"results"},
     "xraydb": set(),
     "gemmi": set(),
 }
