@@ -103,7 +103,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     method = default_method()
     assert method.phases == ("sn", "ni3sn4")
     assert method.ratio == ("ni3sn4", "sn")
-    assert method.candidates == ()
+    assert method.candidates == ("ni", "ni3sn2", "sno2", "graphite", "cu")
     assert method.instrument.wavelength is None
     assert method.decision == Decision("non-binary", 0.95, None)
 

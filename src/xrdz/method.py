@@ -49,11 +49,13 @@ from xrdz.instrument import (
 __all__ = [
     "Decision",
     "Estimate",
+    "ExternalStandard",
     "Instrument",
     "IntensityResponse",
     "InternalStandard",
     "Method",
     "Resolution",
+    "default_candidates",
     "default_method",
     "default_ratio",
     "is_cif",
@@ -69,6 +71,12 @@ __all__ = [
 
 DecisionRule = Literal["simple", "guard-band", "non-binary"]
 
+UNSTATED: tuple[str, ...] = ("",)
+"""Stands for candidates that a method does not name; the method then has its `default_candidates`."""
+
+TIN_NICKEL_CANDIDATES = ("ni", "ni3sn2", "sno2", "graphite", "cu")
+"""What tin-nickel powders hold besides: left-over and richer phases, oxide, the electrode's carbon, and its foil."""
+
 
 @dataclass(frozen=True)
 class InternalStandard:
@@ -77,6 +85,23 @@ class InternalStandard:
     phase: str
     mass_fraction: float
     su: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExternalStandard:
+    """What a scan of a pure phase on the same instrument says about absolute amounts; see `standards`.
+
+    Parameters
+    ----------
+    k, su : K factor of `standards.k_factor` and its standard uncertainty
+    time_per_step_s : counting time of the standard's scan; None when it was that of the sample's scan
+    composition : mass fraction per element of the specimen, for its absorption; that of the fitted phases when empty
+    """
+
+    k: float
+    su: float = 0.0
+    time_per_step_s: float | None = None
+    composition: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,7 +126,8 @@ class Method:
 
     Parameters
     ----------
-    phases, candidates : ids of the reference library, or absolute paths of CIF files
+    phases, candidates : ids of the reference library, or absolute paths of CIF files; candidates left out,
+        `default_candidates` of the phases
     ratio : ids of numerator and denominator; left out, `default_ratio` of the phases
     two_theta : degrees, cut to what the scan holds; None for all of it
     exclude : degrees, ascending intervals that are left out
@@ -115,13 +141,14 @@ class Method:
     name: str = "default"
     version: str = "1"
     phases: tuple[str, ...] = ("sn", "ni3sn4")
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = UNSTATED
     ratio: tuple[str, str] | None = None
     two_theta: tuple[float, float] | None = None
     exclude: tuple[tuple[float, float], ...] = ()
     instrument: Instrument = field(default_factory=Instrument)
     particle_size_um: Mapping[str, Estimate] = field(default_factory=dict)
     internal_standard: InternalStandard | None = None
+    external_standard: ExternalStandard | None = None
     decision: Decision = field(default_factory=Decision)
     laboratory: Mapping[str, str] = field(default_factory=dict)
     directory: Path = field(default_factory=Path.cwd)
@@ -129,6 +156,8 @@ class Method:
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.candidates is UNSTATED:
+            object.__setattr__(self, "candidates", default_candidates(self.phase_ids))
         if self.ratio is None:
             standard = self.internal_standard.phase if self.internal_standard else ""
             object.__setattr__(self, "ratio", default_ratio(self.phase_ids, standard))
@@ -148,7 +177,7 @@ class Method:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the method says, defaults written out: the content behind `sha256`."""
-        standard = self.internal_standard
+        standard, external = self.internal_standard, self.external_standard
         return {
             "name": self.name,
             "version": self.version,
@@ -162,6 +191,13 @@ class Method:
             "internal_standard": None
             if standard is None
             else {"phase": standard.phase, "mass_fraction": [standard.mass_fraction, standard.su]},
+            "external_standard": None
+            if external is None
+            else {
+                "k": [external.k, external.su],
+                "time_per_step_s": external.time_per_step_s,
+                "composition": dict(external.composition),
+            },
             "decision": {
                 "rule": self.decision.rule,
                 "coverage": self.decision.coverage,
@@ -200,11 +236,11 @@ class Method:
         if phases is not None or cifs:
             entries = _with_cifs(self.phases if phases is None else _phase_entries(phases, Path.cwd()), cifs)
             ids = tuple(phase_id(entry) for entry in entries)
-            changes |= {
-                "phases": entries,
-                "candidates": tuple(entry for entry in self.candidates if phase_id(entry) not in ids),
-            }
-            if self.ratio is None or not set(self.ratio) <= {*ids, *map(phase_id, changes["candidates"])}:
+            candidates = tuple(entry for entry in self.candidates if phase_id(entry) not in ids)
+            if self.candidates == default_candidates(self.phase_ids):
+                candidates = default_candidates(ids)
+            changes |= {"phases": entries, "candidates": candidates}
+            if self.ratio is None or not set(self.ratio) <= {*ids, *map(phase_id, candidates)}:
                 changes["ratio"] = None
             deviations.append(f"phases = {', '.join(ids)}")
         if ratio is not None:
@@ -244,6 +280,11 @@ def default_ratio(phase_ids: Sequence[str], internal_standard: str = "") -> tupl
         return "ni3sn4", "sn"
     weighed = [phase for phase in phase_ids if phase != internal_standard]
     return (weighed[1], weighed[0]) if len(weighed) > 1 else None
+
+
+def default_candidates(phase_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return what is tried besides sn and ni3sn4 when they are all that is fitted, else nothing."""
+    return TIN_NICKEL_CANDIDATES if set(phase_ids) == {"sn", "ni3sn4"} else ()
 
 
 def default_method() -> Method:
@@ -400,6 +441,15 @@ def _build_standard(values: dict[str, Any], _place: Place) -> InternalStandard:
     return InternalStandard(values["phase"].lower(), weighed.value, weighed.su or 0.0)
 
 
+def _build_external(values: dict[str, Any], place: Place) -> ExternalStandard:
+    factor: Estimate = values["k"]
+    composition: dict[str, float] = values.get("composition", {})
+    total = sum(composition.values())
+    if composition and abs(total - 1.0) > 0.02:
+        raise InputError(f"{place} composition: the mass fractions sum to {total:g}; expected 1")
+    return ExternalStandard(factor.value, factor.su or 0.0, values.get("time_per_step_s"), composition)
+
+
 _FRACTION = number("a fraction between 0 and 1", above=0.0, below=1.0)
 _IDS = list_of(text("a phase id or CIF path in quotes"), 'a list of phase ids or CIF paths, such as ["sn", "ni3sn4"]')
 _RATIO = Kind('two phase ids, such as "ni3sn4/sn"', _ratio, {"type": "string", "pattern": "^[^/]+/[^/]+$"})
@@ -411,6 +461,24 @@ _STANDARD_FIELDS = (
         estimate(_FRACTION),
         "Mass fraction of the spiked specimen, 0 to 1; value or [value, su].",
         required=True,
+    ),
+)
+_EXTERNAL_FIELDS = (
+    Field(
+        "k",
+        estimate(POSITIVE),
+        "K factor of a pure phase's scan on the same instrument, from xrdz.standards.k_factor; value or [value, su].",
+        required=True,
+    ),
+    Field(
+        "time_per_step_s",
+        POSITIVE,
+        "Counting time per step of the pure phase's scan, s; left out, that of the sample's scan.",
+    ),
+    Field(
+        "composition",
+        mapping_of(_FRACTION, "a table of mass fractions per element, such as {Ni = 0.15, Sn = 0.85}"),
+        "Mass fraction per element of the specimen, for its absorption; left out, that of the fitted phases.",
     ),
 )
 _DECISION_FIELDS = (
@@ -434,7 +502,12 @@ METHOD_FIELDS = (
     Field("name", text(), "Name of the method, as reports print it."),
     Field("version", text('text in quotes, such as "1"'), "Version of the method; raise it with every change."),
     Field("phases", _IDS, 'Phases to fit: reference ids or CIF paths relative to this file; default ["sn", "ni3sn4"].'),
-    Field("candidates", _IDS, "Phases that are tried and kept only on evidence; default none."),
+    Field(
+        "candidates",
+        _IDS,
+        "Phases that are tried and kept only on evidence; default ni, ni3sn2, sno2, graphite, cu "
+        "beside sn and ni3sn4 alone, else none.",
+    ),
     Field("ratio", _RATIO, "Mass ratio to report, numerator/denominator; default ni3sn4/sn."),
     Field("two_theta", TWO_THETA, "Range to fit, degrees 2theta, cut to what the scan holds; default all."),
     Field(
@@ -461,6 +534,11 @@ METHOD_FIELDS = (
         "internal_standard",
         table(_STANDARD_FIELDS, _build_standard, "a table with phase and mass_fraction"),
         "A phase weighed into the specimen, for the amorphous part.",
+    ),
+    Field(
+        "external_standard",
+        table(_EXTERNAL_FIELDS, _build_external, "a table with k"),
+        "A pure phase measured on the same instrument, for absolute amounts without a spike.",
     ),
     Field(
         "decision",

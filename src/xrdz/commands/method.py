@@ -19,7 +19,7 @@ name = "Sn-Ni powder, Cu K-alpha"
 version = "1"                           # raise it with every change
 
 phases = ["sn", "ni3sn4"]               # ids listed by `xrdz reference list`, or CIF paths relative to this file
-# candidates = ["ni", "ni3sn2", "sno2", "graphite", "cu"]   # tried, and kept only on evidence; default none
+# candidates = ["ni", "ni3sn2", "sno2", "graphite", "cu"]   # tried, and kept only on evidence
 ratio = "ni3sn4/sn"                     # mass ratio to report, numerator/denominator
 # two_theta = [20.0, 120.0]             # degrees 2theta, cut to what the scan holds; default all of it
 # exclude = [[42.9, 43.7]]              # degrees 2theta, left out of the fit; default nothing
@@ -38,6 +38,11 @@ ratio = "ni3sn4/sn"                     # mass ratio to report, numerator/denomi
 # [internal_standard]                   # for the amorphous part; its phase must also stand in phases
 # phase = "corundum"
 # mass_fraction = 0.20                  # of the spiked specimen, 0 to 1, or [value, standard uncertainty]
+
+# [external_standard]                   # for absolute amounts without a spike: a pure phase on the same instrument
+# k = [2.1e6, 3e4]                      # from xrdz.standards.k_factor: [value, standard uncertainty]
+# time_per_step_s = 3.0                 # of the pure phase's scan, seconds
+# composition = {Ni = 0.15, Sn = 0.85}  # mass fractions of the specimen, for its absorption; default the fitted phases
 
 [decision]
 rule = "non-binary"                     # "simple", "guard-band" or "non-binary" (ILAC-G8:09/2019), in ln Z
@@ -154,6 +159,7 @@ def summary(method: Method) -> list[tuple[str, str]]:
             or "not given",
         ),
         ("internal_standard", _standard(method)),
+        ("external_standard", _external(method)),
         ("decision", _decision(method)),
         *((f"laboratory {key}", text) for key, text in method.laboratory.items()),
     ]
@@ -185,6 +191,15 @@ def _standard(method: Method) -> str:
     if standard is None:
         return "none"
     return f"{standard.phase}, mass fraction {standard.mass_fraction:g} +- {standard.su:g} of the spiked specimen"
+
+
+def _external(method: Method) -> str:
+    external = method.external_standard
+    if external is None:
+        return "none"
+    time = "" if external.time_per_step_s is None else f", {external.time_per_step_s:g} s per step"
+    parts = ", ".join(f"{element} {fraction:g}" for element, fraction in external.composition.items())
+    return f"K = {external.k:g} +- {external.su:g}{time}; composition {parts or 'of the fitted phases'}"
 
 
 def _decision(method: Method) -> str:
