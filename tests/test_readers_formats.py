@@ -659,6 +659,9 @@ def test_three_ranges_of_a_real_file() -> None:
     assert read(path, scan="3").intensity[:4].tolist() == [4, 5, 3, 4]
     with pytest.raises(InputError, match="26 points; expected at least 50"):
         read(path, scan="2")
+    joined = read(path, scan="sum")
+    assert joined.n_points == 101 + 26 + 51
+    np.testing.assert_allclose(joined.gain[101:127], 0.5)
 
 
 def test_real_files_read_alike_compressed(tmp_path: Path) -> None:

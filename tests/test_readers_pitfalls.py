@@ -527,10 +527,12 @@ def test_ranges_with_different_times_join_on_one_time(put: Callable[..., Path]) 
     np.testing.assert_allclose(total.gain[1501:], 0.25)
 
 
-def test_overlapping_scans_on_other_positions_cannot_be_added(put: Callable[..., Path]) -> None:
+def test_overlapping_scans_on_other_positions_stand_side_by_side(put: Callable[..., Path]) -> None:
     text = table(counts(seed=1), "{:.3f} {:.0f}") + table(counts(seed=2), "{:.3f} {:.0f}", grid() + 0.007)
-    with pytest.raises(InputError, match="overlap on different positions"):
-        read(put(text), scan="sum")
+    total = read(put(text), scan="sum")
+    np.testing.assert_array_equal(total.intensity[0::2], counts(seed=1))
+    np.testing.assert_array_equal(total.intensity[1::2], counts(seed=2))
+    assert total.gain == 1.0
 
 
 # Radiation -----------------------------------------------------------------------------------------------------------

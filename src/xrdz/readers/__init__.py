@@ -15,7 +15,7 @@ from xrdz.errors import InputError
 from xrdz.readers.brml import read_brml, sniff_brml
 from xrdz.readers.bruker_raw import read_bruker_raw, sniff_bruker_raw
 from xrdz.readers.content import Content, content_of_bytes, content_of_file
-from xrdz.readers.gate import diffractogram_from_recorded
+from xrdz.readers.gate import MIN_PART_POINTS, MIN_POINTS, diffractogram_from_recorded
 from xrdz.readers.gsas import read_gsas, sniff_gsas
 from xrdz.readers.nexus import read_nexus, sniff_nexus
 from xrdz.readers.pdcif import read_pdcif, sniff_pdcif
@@ -135,7 +135,10 @@ def read_content(
     """Read one diffractogram from bytes already taken in; see `read`."""
     chosen, scans = recorded_scans(content)
     if scan == "sum" and len(scans) > 1:
-        parts = [_gated(content, chosen, item, number, axis, wavelength) for number, item in enumerate(scans, 1)]
+        parts = [
+            _gated(content, chosen, item, number, axis, wavelength, MIN_PART_POINTS)
+            for number, item in enumerate(scans, 1)
+        ]
         return summed(parts, content.place)
     index = chosen_index(scans, scan, content.place)
     diffractogram = _gated(content, chosen, scans[index], index + 1, axis, wavelength)
@@ -158,9 +161,12 @@ def _gated(
     number: int,
     axis: Axis | None,
     wavelength: Wavelength | None,
+    least_points: int = MIN_POINTS,
 ) -> Diffractogram:
     source = Source(path=content.place, sha256=content.sha256, format=chosen.name, scan=number)
-    return diffractogram_from_recorded(recorded, source=source, axis=axis, wavelength=wavelength)
+    return diffractogram_from_recorded(
+        recorded, source=source, axis=axis, wavelength=wavelength, least_points=least_points
+    )
 
 
 __all__ = [

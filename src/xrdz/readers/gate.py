@@ -24,6 +24,9 @@ from xrdz.wavelength import Wavelength
 MIN_POINTS = 50
 """Fewer points hold no profile and no background."""
 
+MIN_PART_POINTS = 20
+"""Fewer points of a range that is joined with others do not show their statistics."""
+
 MAX_MASKED_SHARE = 0.01
 """Share of missing, infinite or negative intensities above which a scan is refused."""
 
@@ -43,6 +46,7 @@ def diffractogram_from_recorded(
     source: Source,
     axis: Axis | None = None,
     wavelength: Wavelength | None = None,
+    least_points: int = MIN_POINTS,
 ) -> Diffractogram:
     """Return the diffractogram of a recorded scan, or refuse it.
 
@@ -52,6 +56,7 @@ def diffractogram_from_recorded(
     source : of the file
     axis : what the positions are, when the user says so; overrules the file
     wavelength : to convert positions in q or d when the file states none
+    least_points : fewer are refused; a range that is one of several to be joined may be shorter
 
     Raises
     ------
@@ -69,7 +74,7 @@ def diffractogram_from_recorded(
     findings += converted
     recorded, ordered = _ordered(recorded, place)
     findings += ordered
-    _refuse_unusable(recorded, place)
+    _refuse_unusable(recorded, place, least_points)
     recorded, weight, merged = _single(recorded, place)
     findings += merged
     findings += _step_findings(recorded.position, place)
@@ -300,10 +305,10 @@ def _merged_variance(statistics: Statistics, weight: FloatArray) -> Statistics:
     return replace(statistics, gain=statistics.gain / weight)
 
 
-def _refuse_unusable(recorded: RecordedScan, place: str) -> None:
-    if recorded.position.size < MIN_POINTS:
+def _refuse_unusable(recorded: RecordedScan, place: str, least_points: int) -> None:
+    if recorded.position.size < least_points:
         raise InputError(
-            f"{place}: {recorded.position.size} points; expected at least {MIN_POINTS}: is this a powder scan?"
+            f"{place}: {recorded.position.size} points; expected at least {least_points}: is this a powder scan?"
         )
     if float(recorded.intensity.max()) < NO_INTENSITY:
         raise InputError(
