@@ -132,7 +132,7 @@ def test_all_of_the_content_is_on_the_page(item: ReportItem, pdf: bytes, tmp_pat
     shown += [
         row[key] for row in content["phases"] for key in ("share", "interval", "size", "r_bragg", "detection_limit")
     ]
-    shown += [row["text"] for row in content["budget"]["rows"] if row["percent"] >= 0.005]
+    shown += [row["text"] for row in content["budget"]["rows"] if row["drawn"]]
     shown += [row[key] for row in content["claims"] for key in ("text", "value", "limits", "words")]
     shown += [text for row in content["agreement"] for text in row[1:]]
     assert [text for text in shown if squeezed(text) not in page] == []

@@ -17,6 +17,9 @@ from xrdz.reporting.item import Order, ReportItem
 
 NOT_STATED = "not stated"
 
+NO_CURVES = "The curves of this result were not stored, so there is no plot."
+NO_FIT = "There is no fit to be plotted."
+
 VERDICT_WORDS = {"met": "met", "not_met": "not met", "undecided": "undecided", "not_assessed": "not assessed"}
 
 LEVELS = ("severe", "warning", "info")
@@ -76,6 +79,7 @@ def scan_content(item: ReportItem) -> dict[str, Any]:
         "agreement": agreement(document),
         "findings": findings(document),
         "trace": trace(document),
+        "no_plot": "" if item.curves is not None else NO_CURVES if document.get("phases") else NO_FIT,
     }
 
 

@@ -320,6 +320,8 @@ def ratio_drawing(
         parts.append(path(f"M{left:.2f} {y:.2f}H{right:.2f}", colour=INK, width=0.7, extra=' stroke-dasharray="4 2"'))
     size = min(max(0.35 * (right - left) / (len(points) + 1.0), 0.5), 2.2)
     for number, (value, lower, upper, shade) in enumerate(points, 1):
+        if not value > 0.0 and not upper:
+            continue
         at = float(horizontal.at(float(number)))
         begin = float(vertical.at(math.log(max(lower or low, low))))
         end = float(vertical.at(math.log(min(upper or high, high))))

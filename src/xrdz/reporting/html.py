@@ -73,9 +73,11 @@ def write_pages(items: Iterable[ReportItem], directory: Path, date: datetime) ->
     folder = make_folder(directory / SCANS)
     rows: list[dict[str, Any]] = []
     first: ReportItem | None = None
+    laboratory = ""
     previous = ""
     for number, (item, following) in enumerate(_with_next(items), 1):
         first = first or item
+        laboratory = laboratory or item.order.laboratory.get("name", "")
         name = page_name(number, item)
         after = "" if following is None else page_name(number + 1, following)
         page = scan_page(item, number, previous=previous, following=after)
@@ -86,7 +88,7 @@ def write_pages(items: Iterable[ReportItem], directory: Path, date: datetime) ->
         raise InputError("report: there is no result to report; expected at least one")
     for name in SHARED:
         _write(directory / name, Path(__file__).with_name(name).read_text(encoding="utf-8"))
-    return write_whole(directory / "index.html", index_page(rows, first, date))
+    return write_whole(directory / "index.html", index_page(rows, first, date, laboratory))
 
 
 def _with_next(items: Iterable[ReportItem]) -> Iterator[tuple[ReportItem, ReportItem | None]]:
@@ -271,7 +273,7 @@ def _digits(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.7g}")
 
 
-def index_page(rows: list[dict[str, Any]], first: ReportItem, date: datetime) -> str:
+def index_page(rows: list[dict[str, Any]], first: ReportItem, date: datetime, laboratory: str = "") -> str:
     """Return the page of a run."""
     charts = control_charts(rows)
     shares = counted([{"id": phase} for row in rows for phase in row["shares"]], "id")
@@ -280,7 +282,7 @@ def index_page(rows: list[dict[str, Any]], first: ReportItem, date: datetime) ->
     claimed = sorted({int(number) for row in rows for number, verdict in row["claims"].items() if verdict})
     method = first.document.get("method", {})
     data = {
-        "laboratory": first.order.laboratory.get("name", ""),
+        "laboratory": laboratory,
         "method": f"{method.get('name', '')}, version {method.get('version', '')}",
         "software": f"xrdz {__version__}",
         "issued": date.strftime("%Y-%m-%d %H:%M ") + (date.tzname() or "UTC"),

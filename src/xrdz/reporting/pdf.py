@@ -145,8 +145,8 @@ def report_data(
     items: Sequence[ReportItem], date: datetime, *, square_root: bool = False, height: float = 222.0
 ) -> dict[str, Any]:
     """Return everything the template places, as JSON values; `height` of the plots is in points."""
-    first = items[0].order
-    laboratory = first.laboratory
+    letterhead = next((item.order for item in items if item.order.laboratory), items[0].order)
+    laboratory = letterhead.laboratory
     identification = report_id(items, date)
     one = len(items) == 1
     scans = [_scan(number, item, square_root, height) for number, item in enumerate(items, 1)]
@@ -165,7 +165,7 @@ def report_data(
             "contact": laboratory.get("contact") or "",
             "accreditation": laboratory.get("accreditation") or "",
         },
-        "logo": None if first.logo is None else _logo(first.logo),
+        "logo": None if letterhead.logo is None else _logo(letterhead.logo),
         "signatures": [
             {"role": "Analysed by", "name": laboratory.get("analyst") or _operator(items) or ""},
             {"role": "Authorised by", "name": laboratory.get("authorised_by") or ""},
@@ -205,8 +205,7 @@ def _scan(number: int, item: ReportItem, square_root: bool, height: float) -> di
             f"Diffractogram of {item.name}: observed and calculated intensity against 2 theta, "
             f"tick marks of {', '.join(labels)}, and the difference over its standard uncertainty"
         )
-    no_plot = "" if svg else "The curves of this result were not stored, so there is no plot."
-    return {"number": number, "svg": svg, "alt": alt, "no_plot": no_plot, **content}
+    return {"number": number, "svg": svg, "alt": alt, **content}
 
 
 def _legend(document: Mapping[str, Any], phase: str) -> str:
@@ -255,7 +254,10 @@ def _summary(items: Sequence[ReportItem], scans: Sequence[Mapping[str, Any]]) ->
         "facts": [
             ["Customer", "; ".join(customers)],
             ["Items tested", f"{len(items)}, listed below"],
-            ["Received", NOT_STATED],
+            [
+                "Received",
+                "; ".join(dict.fromkeys(str(item.order.sample.get("received") or NOT_STATED) for item in items)),
+            ],
         ],
         "method": [
             ["Method", "; ".join(methods)],

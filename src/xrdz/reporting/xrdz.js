@@ -376,7 +376,8 @@
             const y = p.py(log.to(each.y));
             line(c, [[area.left, y], [area.right, y]]);
             c.fillStyle = colours.faint;
-            if (each.text) c.fillText(each.text, area.right - 4, y - 1);
+            c.textBaseline = y < area.top + 16 ? "top" : "bottom";
+            if (each.text) c.fillText(each.text, area.right - 4, y + (y < area.top + 16 ? 2 : -1));
           }
           c.setLineDash([]);
           const gap = (area.right - area.left) / (p.view.x1 - p.view.x0);
@@ -953,7 +954,7 @@
       el("header", { class: "top" }, el("div", { class: "grow" }, links, el("h1", {}, named(data.name)),
         data.sample ? el("div", { class: "faint" }, named(data.sample)) : ""), themeButton()), main);
     if (data.curves) scanPlot(figure, toolbar);
-    else figure.append(el("p", { class: "faint" }, "The curves of this result were not stored, so there is no plot."));
+    else figure.append(el("p", { class: "faint" }, data.no_plot));
     document.addEventListener("keydown", (event) => {
       if (event.target.closest && event.target.closest("input, select, canvas, textarea")) return;
       const target = { p: data.previous, n: data.next, u: data.index }[event.key];
