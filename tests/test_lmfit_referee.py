@@ -22,7 +22,7 @@ from xrdz.pipeline import references_of
 from xrdz.quantify import mass_jacobian
 from xrdz.readers import read
 from xrdz.reference import Reference, reference
-from xrdz.solver import Noise
+from xrdz.solver import NEARLY, Noise
 from xrdz.wavelength import wavelength_from_name
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -33,7 +33,7 @@ SAME_SHARE = 0.02
 """Posterior su of ln(m_p / m_0) by which two solvers may differ: ten times the referee's own stop."""
 
 SAME_OBJECTIVE = 0.01
-"""The compiled solver may end this much higher than lmfit: ten times the decrease it still expects when it stops."""
+"""What lmfit may end higher. The compiled solver may end `NEARLY` higher where no mass depends on it any more."""
 
 SIMULATED = [f"dev_{number:02d}" for number in range(1, 13)]
 CPD = ["1a", "1c", "1e", "1g"]
@@ -93,8 +93,8 @@ def test_both_solvers_hold_the_same_minimum(name: str, began: float) -> None:
     theirs = refit(ours)
     assert theirs.pattern is ours.pattern
     assert theirs.status in (Status.CONVERGED, Status.AT_BOUND)
-    assert ours.minimum.point.objective < theirs.minimum.point.objective + SAME_OBJECTIVE
-    assert theirs.minimum.point.objective < ours.minimum.point.objective + SAME_OBJECTIVE
+    higher = ours.minimum.point.objective - theirs.minimum.point.objective
+    assert -SAME_OBJECTIVE < higher < NEARLY
     assert worst_share_difference(ours, theirs) < SAME_SHARE
     # Each solver's covariance is made at its own end; a width that one of them left a hair above zero shows there.
     np.testing.assert_allclose(share_su(theirs), share_su(ours), rtol=0.02)

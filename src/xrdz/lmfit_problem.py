@@ -77,8 +77,7 @@ class LmfitProblem:
     @cached_property
     def prior_root(self) -> FloatArray:
         """R of the priors: R^T R is their precision."""
-        root: FloatArray = np.linalg.cholesky(self.pattern.parameters.prior_precision).T
-        return root
+        return np.asarray(np.linalg.cholesky(self.pattern.parameters.prior_precision).T, dtype=np.float64)
 
     @property
     def names(self) -> tuple[str, ...]:
