@@ -273,12 +273,7 @@ def calibrate(
         or diffractogram.metadata.get("monochromator_two_theta_deg"),
         resolution=resolution,
         intensity_response=response_of(result, covariance),
-        calibration={
-            "standard": standard.name,
-            "cell": standard.certificate or "reference cell, not certified",
-            "scan": Path(diffractogram.source.path).name,
-            "scan_sha256": diffractogram.source.sha256,
-        },
+        calibration=_record(diffractogram, standard),
     )
     cell = cell_checks(result, item, parameters)
     place = result.names.index("displacement")
@@ -290,6 +285,18 @@ def calibrate(
         *_findings(result, standard, resolution, covariance, cell),
     )
     return Calibration(instrument, standard, result, agreement, cell, displacement, findings)
+
+
+def _record(diffractogram: Diffractogram, standard: Standard) -> dict[str, str]:
+    """Return what the instrument file says of its origin."""
+    source = diffractogram.source
+    record = {
+        "standard": standard.name,
+        "cell": standard.certificate or "reference cell, not certified",
+        "scan": Path(source.path).name,
+        "scan_sha256": source.sha256,
+    }
+    return {key: text for key, text in record.items() if text}
 
 
 def _reference_of(identifier: str) -> Reference:

@@ -171,9 +171,7 @@ def response_priors(response: IntensityResponse | None) -> tuple[Parameter, ...]
     values = np.array([coefficient.value for coefficient in response.ln_coefficients])
     su = np.array([coefficient.su or 0.0 for coefficient in response.ln_coefficients])
     if response.polynomial == "chebyshev":
-        to_legendre = np.stack(
-            [np.polynomial.legendre.poly2leg(_chebyshev_power(k, values.size)) for k in range(values.size)], axis=1
-        )
+        to_legendre = np.stack([_chebyshev_in_legendre(k, values.size) for k in range(values.size)], axis=1)
         values, su = to_legendre @ values, np.sqrt(to_legendre**2 @ su**2)
     # A coefficient without an uncertainty is taken as good to a tenth of itself.
     widths = np.where(su > 0.0, su, 0.1 * np.abs(values) + 1e-4)
@@ -183,10 +181,10 @@ def response_priors(response: IntensityResponse | None) -> tuple[Parameter, ...]
     )
 
 
-def _chebyshev_power(degree: int, size: int) -> FloatArray:
-    """Return the coefficients of T_degree in powers of t, padded to `size`."""
-    powers = np.polynomial.chebyshev.cheb2poly(np.eye(degree + 1)[degree])
-    padded: FloatArray = np.concatenate((powers, np.zeros(size - powers.size)))
+def _chebyshev_in_legendre(degree: int, size: int) -> FloatArray:
+    """Return T_degree as coefficients of the first `size` Legendre polynomials."""
+    coefficients = np.polynomial.legendre.poly2leg(np.polynomial.chebyshev.cheb2poly(np.eye(degree + 1)[degree]))
+    padded: FloatArray = np.concatenate((coefficients, np.zeros(size - coefficients.size)))
     return padded
 
 
