@@ -40,6 +40,9 @@ SCAN_SUFFIXES = tuple(sorted({suffix for scan_format in FORMATS for suffix in sc
 QUARANTINE_NAME = "xrdz-quarantine.csv"
 """List of unusable scans that `xrdz watch` keeps beside them; never a scan itself."""
 
+SHADOW = "._"
+"""How macOS begins the names of files that hold the attributes of another on foreign file systems."""
+
 OPEN_PACKS = 4
 """Packs a worker keeps open."""
 
@@ -149,7 +152,7 @@ def input_name(path: str, root: str) -> str:
 def is_scan_name(name: str) -> bool:
     """Return whether a file found in a folder or pack is taken for a scan."""
     lower = name.rpartition("/")[2].lower()
-    if lower.startswith(".") or lower == QUARANTINE_NAME:
+    if lower.startswith(SHADOW) or lower == QUARANTINE_NAME:
         return False
     return lower.removesuffix(".gz").endswith(SCAN_SUFFIXES)
 
@@ -244,10 +247,10 @@ def walked(folder: str, skipped: frozenset[str], ignored: Counter[str]) -> Itera
 
 def _is_wanted(entry: os.DirEntry[str], ignored: Counter[str]) -> bool:
     """Return whether a folder is searched, or a file taken; what is not is counted by its kind."""
-    if entry.name.startswith("."):
-        ignored["hidden"] += 1
-        return False
     if entry.is_dir(follow_symlinks=False):
+        if entry.name.startswith("."):
+            ignored["hidden folders"] += 1
+            return False
         return True
     if entry.is_symlink() and entry.is_dir():
         ignored["links to folders"] += 1
