@@ -28,6 +28,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from xrdz.detection import WeakPhase
 from xrdz.diffractogram import FloatArray
 from xrdz.fields import Estimate
 from xrdz.findings import Code, Finding, severe, warning
@@ -265,6 +266,33 @@ def with_absorption(estimate: MassEstimate, contrast: AbsorptionContrast) -> Mas
     sources = {name: matrix / both for name, matrix in estimate.sources.items()}
     sources[ABSORPTION] = np.outer(masses, masses) * contrast.ln_spread
     return replace(estimate, masses=masses, sources=sources, robust=estimate.robust / both)
+
+
+def widened(profile: WeakPhase, masses: FloatArray, contrast: AbsorptionContrast) -> WeakPhase:
+    """Return a weak phase's interval with its masses corrected and widened by what remains of the contrast.
+
+    Parameters
+    ----------
+    masses : of the fit, uncorrected
+    """
+    number = profile.number
+    corrected = masses / contrast.tau
+    others = np.where(np.arange(masses.size) == number, 0.0, corrected)
+    gradient = -others / float(others.sum())
+    gradient[number] = 1.0
+    u = COVERAGE_FACTOR * math.sqrt(max(float(gradient @ contrast.ln_spread @ gradient), 0.0))
+
+    def odds(of: FloatArray) -> float:
+        return float(of[number] / (of.sum() - of[number]))
+
+    def stretched(end: FloatArray, outward: float) -> FloatArray:
+        reach = abs(math.log(odds(end) / odds(corrected))) if odds(end) > 0.0 < odds(corrected) else 0.0
+        result = end.copy()
+        result[number] *= math.exp(outward * (math.hypot(reach, u) - reach))
+        return result
+
+    low, high = profile.masses_low / contrast.tau, profile.masses_high / contrast.tau
+    return replace(profile, masses_low=stretched(low, -1.0), masses_high=stretched(high, 1.0))
 
 
 def brindley_class(attenuation: float, diameter_um: float) -> str:

@@ -16,14 +16,23 @@ from pathlib import Path
 import numpy as np
 
 from xrdz import __version__
+from xrdz.absorption import (
+    AbsorptionContrast,
+    absorption_contrast,
+    absorption_findings,
+    widened,
+    with_absorption,
+)
 from xrdz.analysis import Analysis, MassRatio, PhaseAnalysis
+from xrdz.candidates import CandidateTrial, candidate_findings, try_candidates, with_candidates
 from xrdz.claims import check_claims, claimed_ratio
 from xrdz.conditions import Conditions, conditions_of
 from xrdz.crystal import free_cell_names
 from xrdz.detection import PROFILE_BELOW, WeakPhase, detection_limits, profile_weak_phase, significance
-from xrdz.diffractogram import Diffractogram
+from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
-from xrdz.findings import Code, severe
+from xrdz.fields import Estimate
+from xrdz.findings import Code, Finding, severe
 from xrdz.fit import FitResult, fit
 from xrdz.judgement import findings_of_fit
 from xrdz.method import Method, default_method, is_cif, phase_id, read_method
@@ -39,7 +48,13 @@ from xrdz.quantify import (
 from xrdz.reference import DALTON_PER_CUBIC_ANGSTROM, Reference, library_sha256, reference, reference_from_cif
 from xrdz.residuals import agreement_of
 from xrdz.sample_sheet import Sample, nickel_balance
-from xrdz.standards import alloy_nickel
+from xrdz.standards import (
+    AbsoluteAmounts,
+    alloy_nickel,
+    amounts_by_external_standard,
+    amounts_by_internal_standard,
+    hump_finding,
+)
 
 CLAIMED_PHASES = frozenset(("sn", "ni3sn4"))
 """The phases the claims are about."""
@@ -92,7 +107,6 @@ def analyse_diffractogram(
     """Fit and quantify one diffractogram; see `analyse`."""
     began = time.perf_counter()
     conditions = conditions_of(diffractogram, method.instrument)
-    references = references_of(method)
     cropped = diffractogram.cropped(method.two_theta, method.exclude)
     if cropped.n_points < 50:
         raise InputError(
@@ -101,11 +115,11 @@ def analyse_diffractogram(
             f"{diffractogram.two_theta[-1]:.2f} deg; widen the range"
         )
     try:
-        result = _solve(cropped, conditions, references, solver)
+        trial = _solve(cropped, conditions, method, solver)
     except FitError as error:
         return _failed(cropped, method, conditions, sample, str(error), read_s, time.perf_counter() - began)
     fitted = time.perf_counter()
-    analysis = analysis_of_fit(result, method, conditions, sample)
+    analysis = analysis_of_trial(trial, method, conditions, sample)
     done = time.perf_counter()
     timing = {"read_s": read_s, "fit_s": fitted - began, "total_s": read_s + done - began}
     return replace(analysis, timing=timing)
@@ -113,45 +127,64 @@ def analyse_diffractogram(
 
 def references_of(method: Method) -> tuple[Reference, ...]:
     """Return the crystal structures of a method's phases, from the library or from CIF files."""
+    return _references(method.phases)
+
+
+def _references(entries: Sequence[str]) -> tuple[Reference, ...]:
     return tuple(
         replace(reference_from_cif(Path(entry)), id=phase_id(entry)) if is_cif(entry) else reference(entry)
-        for entry in method.phases
+        for entry in entries
     )
 
 
-def _solve(
-    diffractogram: Diffractogram, conditions: Conditions, references: Sequence[Reference], solver: str
-) -> FitResult:
-    result = fit(diffractogram, instrument=conditions.instrument, references=references)
+def _solve(diffractogram: Diffractogram, conditions: Conditions, method: Method, solver: str) -> CandidateTrial:
+    """Fit the phases of a method, and the candidates the data ask for."""
+    result = fit(diffractogram, instrument=conditions.instrument, references=references_of(method))
+    trial = try_candidates(result, _references(method.candidates))
     if solver == "lmfit":
         from xrdz.lmfit_problem import refit
 
-        return refit(result)
-    return result
+        return replace(trial, result=refit(trial.result))
+    return trial
 
 
-def analysis_of_fit(
-    result: FitResult, method: Method, conditions: Conditions, sample: Sample | None = None
+def analysis_of_trial(
+    trial: CandidateTrial, method: Method, conditions: Conditions, sample: Sample | None = None
 ) -> Analysis:
     """Quantify a fit and judge it."""
-    estimate = estimate_masses(result)
-    weak = weak_phases(result, estimate)
-    phases = _phases(result, estimate, weak)
+    result = trial.result
+    references = [phase.reference for phase in result.pattern.phases]
+    fitted = with_candidates(estimate_masses(result), trial.left_out)
+    claimed = method.ratio if method.ratio is not None and set(method.ratio) == CLAIMED_PHASES else None
+    contrast = absorption_contrast(
+        fitted,
+        references,
+        wavelength=result.pattern.instrument.wavelength.principal,
+        sizes=method.particle_size_um,
+        ratio=claimed,
+    )
+    estimate = with_absorption(fitted, contrast)
+    # Whether a phase is there does not depend on how much its grains absorb: that only scales its mass.
+    weak = {
+        number: widened(profile, fitted.masses, contrast) for number, profile in weak_phases(result, fitted).items()
+    }
+    phases = _phases(result, estimate, weak, detection_limits(result, fitted), contrast)
     agreement = agreement_of(result)
+    ratio, budget = _ratio(method, estimate, weak)
+    nickel = alloy_nickel(estimate, references, weak)
+    amounts = _amounts(result, method, estimate)
     findings = [
         *result.diffractogram.findings,
         *conditions.findings,
         *findings_of_fit(result, phases, agreement),
+        *candidate_findings(trial, estimate, ratio=method.ratio),
+        *absorption_findings(contrast, estimate, ratio=method.ratio),
+        *(() if amounts is None else amounts.findings),
+        *_amorphous_signs(result, sample, nickel),
     ]
-    ratio, budget = _ratio(method, estimate, weak)
     both: bool | None = None
     if set(phases) >= CLAIMED_PHASES:
         both = all(phases[name].detected for name in CLAIMED_PHASES)
-    references = [phase.reference for phase in result.pattern.phases]
-    nickel = alloy_nickel(estimate, references, weak)
-    if sample is not None and nickel is not None:
-        found = nickel_balance(sample, nickel.value, nickel.su)
-        findings += [] if found is None else [found]
     others = [item for item in references if item.id not in CLAIMED_PHASES]
     from_ratio = not any({"Ni", "Sn"} & set(item.composition) for item in others)
     claims = check_claims(
@@ -163,12 +196,13 @@ def analysis_of_fit(
         decision=method.decision,
         findings=findings,
     )
+    absolute = {} if amounts is None else amounts.fractions
     return Analysis(
         diffractogram=result.diffractogram,
         method=method,
         wavelength=conditions.instrument.wavelength,
         status=result.status.value,
-        phases=phases,
+        phases={name: replace(phase, absolute_fraction=absolute.get(name)) for name, phase in phases.items()},
         mass_ratio=ratio,
         budget=budget,
         elements=element_fractions(result, estimate),
@@ -177,8 +211,37 @@ def analysis_of_fit(
         findings=tuple(findings),
         references_sha256=library_sha256(),
         software=software_versions(),
+        amorphous=None if amounts is None else amounts.amorphous,
         fit=result,
     )
+
+
+def _amounts(result: FitResult, method: Method, estimate: MassEstimate) -> AbsoluteAmounts | None:
+    """Return the absolute amounts by the method's standard; a spike in the specimen goes before a K factor."""
+    internal, external = method.internal_standard, method.external_standard
+    if internal is not None:
+        return amounts_by_internal_standard(
+            estimate, phase=internal.phase, mass_fraction=internal.mass_fraction, su=internal.su
+        )
+    if external is None:
+        return None
+    time = result.diffractogram.metadata.get("step_time_s")
+    return amounts_by_external_standard(
+        estimate,
+        [phase.reference for phase in result.pattern.phases],
+        k=Estimate(external.k, external.su),
+        wavelength=result.pattern.instrument.wavelength.principal,
+        composition=external.composition,
+        time_ratio=float(time) / external.time_per_step_s if time and external.time_per_step_s else 1.0,
+    )
+
+
+def _amorphous_signs(result: FitResult, sample: Sample | None, nickel: Quantity | None) -> list[Finding]:
+    """Return what speaks for an amorphous part besides a standard: a hump, and the nickel of the chemistry."""
+    signs = [hump_finding(result)]
+    if sample is not None and nickel is not None:
+        signs.append(nickel_balance(sample, nickel.value, nickel.su))
+    return [sign for sign in signs if sign is not None]
 
 
 def weak_phases(result: FitResult, estimate: MassEstimate) -> dict[int, WeakPhase]:
@@ -192,9 +255,17 @@ def weak_phases(result: FitResult, estimate: MassEstimate) -> dict[int, WeakPhas
     }
 
 
-def _phases(result: FitResult, estimate: MassEstimate, weak: dict[int, WeakPhase]) -> dict[str, PhaseAnalysis]:
-    limits = detection_limits(result, estimate)
+def _phases(
+    result: FitResult,
+    estimate: MassEstimate,
+    weak: dict[int, WeakPhase],
+    limits: FloatArray,
+    contrast: AbsorptionContrast,
+) -> dict[str, PhaseAnalysis]:
+    """Return what was found about each phase; `limits` are those of the uncorrected masses."""
     phases = {}
+    total = float(estimate.masses.sum())
+    uncorrected = estimate.masses * contrast.tau
     for number, phase in enumerate(result.pattern.phases):
         quantity = fraction_quantity(estimate, number)
         for other, profile in weak.items():
@@ -211,12 +282,15 @@ def _phases(result: FitResult, estimate: MassEstimate, weak: dict[int, WeakPhase
         r = float(np.exp(ln_r))
         detected = number not in weak or weak[number].detected
         volume = phase.mass_per_scale(result.values) * phase.normalisation / phase.reference.mass_per_cell
+        smallest = float(limits[number] / max(1.0 - limits[number], 1e-12) / contrast.tau[number])
+        smallest *= float(uncorrected.sum() - uncorrected[number])
+        rest = total - float(estimate.masses[number])
         phases[phase.id] = PhaseAnalysis(
             id=phase.id,
             formula=phase.reference.formula,
             detected=detected,
             mass_fraction=quantity,
-            detection_limit=float(limits[number]),
+            detection_limit=smallest / (rest + smallest) if rest > 0.0 else float(limits[number]),
             cell=cell,
             density=DALTON_PER_CUBIC_ANGSTROM * phase.reference.mass_per_cell / volume,
             size_nm=size_nm(result, phase) if detected else None,
