@@ -131,7 +131,7 @@
     const canvas = el("canvas", { tabindex: "0", role: "application", "aria-label": spec.label,
       "aria-describedby": `${spec.id}-help`, id: spec.id });
     const readout = el("output", { class: "readout", id: `${spec.id}-readout`, "aria-live": "polite" });
-    const help = el("span", { id: `${spec.id}-help`, class: "faint small" }, spec.help);
+    const help = el("span", { id: `${spec.id}-help`, class: "help faint small" }, spec.help);
     host.append(el("div", { class: "chart" }, canvas, readout), help);
     const context = canvas.getContext("2d");
     const plot = { canvas, context, readout, view: { x0: 0, x1: 1, y: null }, cursor: null, drag: null, area: null };
@@ -450,11 +450,13 @@
     const claimOf = (row) => row.claims[Number(state.claim) - 1] || "";
     const compare = new Intl.Collator("en", { numeric: true, sensitivity: "base" }).compare;
     const shownClaims = () => [...new Set([1, 2, Number(state.claim)])].filter((n) => data.claims.includes(n));
+    const hasSamples = rows.some((row) => row.sample);
     const columns = () => [
       { key: "number", label: "#", number: true, of: (row) => row.number, cell: (row) => String(row.number) },
       { key: "name", label: "Scan", name: true, of: (row) => row.name,
         cell: (row) => el("a", { href: row.href }, named(row.name)) },
-      { key: "sample", label: "Sample", name: true, of: (row) => row.sample, cell: (row) => named(row.sample) },
+      ...(hasSamples ? [{ key: "sample", label: "Sample", name: true, of: (row) => row.sample,
+        cell: (row) => named(row.sample) }] : []),
       { key: "z", label: data.ratio, number: true, of: (row) => row.z, cell: (row) => row.value },
       { key: "width", label: "95 % interval", of: (row) => (row.high && row.low ? row.high / row.low : null),
         cell: (row) => row.interval },
@@ -462,14 +464,14 @@
         of: (row) => row.shares[k][1], cell: (row) => row.shares[k][0] })),
       ...shownClaims().map((n) => ({ key: `claim-${n}`, label: `Claim ${n}`,
         of: (row) => Object.keys(VERDICTS).indexOf(row.claims[n - 1]), cell: (row) => verdict(row.claims[n - 1]) })),
+      { key: "level", label: "Findings", name: true, of: (row) => (row.level ? LEVELS.indexOf(row.level) : 9),
+        cell: (row) => (row.level ? [el("span", { class: `level ${row.level}` }, row.level), " ",
+          el("span", { class: "small" }, row.codeText)] : "") },
       { key: "status", label: "Fit", of: (row) => row.status, cell: (row) => row.status },
       { key: "rwp", label: "Rwp, %", number: true, of: (row) => row.rwp,
         cell: (row) => (row.rwp === null ? "" : row.rwp.toFixed(2)) },
       { key: "gof", label: "GoF", number: true, of: (row) => row.gof,
         cell: (row) => (row.gof === null ? "" : row.gof.toFixed(2)) },
-      { key: "level", label: "Findings", name: true, of: (row) => (row.level ? LEVELS.indexOf(row.level) : 9),
-        cell: (row) => (row.level ? [el("span", { class: `level ${row.level}` }, row.level), " ",
-          el("span", { class: "small" }, row.codeText)] : "") },
     ];
 
     let found = rows;
@@ -517,7 +519,10 @@
       size: choice("Rows a page", [["50", "50"], ["100", "100"], ["500", "500"], ["all", "all"]], "100",
         (v) => changed("size", v)),
     };
-    for (const [key, each] of Object.entries(filters)) each.box.id = `filter-${key}`;
+    for (const [key, each] of Object.entries(filters)) {
+      each.box.id = `filter-${key}`;
+      each.node.hidden = each.box.options.length < 2; // nothing to choose from
+    }
     const head = el("tr");
     const body = el("tbody", { id: "rows" });
     const table = el("table", { class: "cards", id: "table" },
@@ -902,6 +907,11 @@
         { scope: k ? null : "row", "data-label": headings[k], class: /^(95|p$|Found|Limits)/.test(headings[k]) ? "nowrap" : null },
         content)))))));
   }
+  function measure(share) {
+    const fill = el("div", { class: "measure" });
+    fill.style.width = `${Math.max(100 * share, 0.4)}%`;
+    return fill;
+  }
   function indexed(text) {
     const [, symbol, index, rest] = /^(R)_(\w+)(.*)$/.exec(text) || [];
     return symbol ? [symbol, el("sub", {}, index), rest] : text;
@@ -931,8 +941,7 @@
       data.notes.map((text) => el("p", { class: "small" }, text))] : "",
       data.budget.rows.length ? [el("h2", {}, "Uncertainty of the mass ratio, % of its value"), el("table", { class: "budget" },
         el("tbody", {}, data.budget.rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.source),
-          el("td", {}, el("meter", { min: "0", max: String(Math.max(...data.budget.rows.map((each) => each.percent))),
-            value: String(row.percent), "aria-label": row.source })), cell(row.text, true))),
+          el("td", {}, measure(row.percent / Math.max(...data.budget.rows.map((each) => each.percent), 1e-9))), cell(row.text, true))),
         data.budget.combined ? el("tr", {}, el("th", { scope: "row" }, "combined"), el("td"), cell(data.budget.combined, true)) : ""))] : "",
       el("h2", {}, "Findings"),
       data.findings.length ? data.findings.map((row) => el("div", { class: `finding ${row.level}` },
