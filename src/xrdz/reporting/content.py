@@ -40,7 +40,7 @@ RULES: Mapping[str, str] = {
 """A decision rule by the words its name begins with, as a reader without ILAC-G8 at hand understands it."""
 
 PROVISIONAL = "provisional"
-REPRODUCIBILITY = "laboratory, from the method"
+REPRODUCIBILITY = "the laboratory's own"
 MISSING = "the sample sheet gives no "
 
 PRINTED_KEYS = frozenset(
@@ -74,6 +74,7 @@ def scan_content(item: ReportItem) -> dict[str, Any]:
         "notes": phase_notes(document),
         "budget": budget(document, order),
         "claims": claims,
+        "unassessed": unassessed_text(claims),
         "rules": rules(document),
         "provisional": provisional_text(document, order),
         "agreement": agreement(document),
@@ -130,10 +131,13 @@ def answer(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def headline(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the verdicts on claims 1 and 2, which the scan itself decides."""
+    """Return the verdicts on claims 1 and 2, which the scan itself decides; nothing where no claim was assessed."""
+    claims = document.get("claims") or ()
+    if all(claim["verdict"] == "not_assessed" for claim in claims):
+        return []
     return [
         {"claim": claim["claim"], "verdict": claim["verdict"], "words": VERDICT_WORDS[claim["verdict"]]}
-        for claim in document.get("claims") or ()
+        for claim in claims
         if claim["claim"] in (1, 2)
     ]
 
@@ -272,7 +276,7 @@ def _times(value: float | None, factor: float) -> float | None:
 def budget(document: Mapping[str, Any], order: Order) -> dict[str, Any]:
     """Return the uncertainty of ln Z by source, in percent of Z, largest first, and the combined one.
 
-    The laboratory's own reproducibility stands last: it is no part of the scan's budget, but of the decision.
+    The laboratory's own reproducibility stands apart: it is no part of the scan's budget, but of the decision.
     """
     rows = [(row["source"], 100.0 * row["u_ln"]) for row in document.get("budget") or () if row["u_ln"] is not None]
     rows.sort(key=lambda row: -row[1])
@@ -280,19 +284,21 @@ def budget(document: Mapping[str, Any], order: Order) -> dict[str, Any]:
     combined = ""
     if rows and ratio.get("value") and ratio.get("su"):
         combined = percent_text(100.0 * ratio["su"] / ratio["value"])
-    laboratory = order.decision.get("method_u_ln")
-    if rows and laboratory:
-        rows.append((REPRODUCIBILITY, 100.0 * laboratory))
-    others = [row for row in rows[MOST_BARS:] if row[0] != REPRODUCIBILITY]
+    drawn, others = rows[:MOST_BARS], rows[MOST_BARS:]
     small = f"each at most {percent_text(others[0][1])}: " if others else ""
+    own = order.decision.get("method_u_ln")
+    laboratory = [(REPRODUCIBILITY, 100.0 * own)] if rows and own else []
     return {
-        "rows": [
-            {"source": source, "percent": value, "text": percent_text(value), "drawn": (source, value) not in others}
-            for source, value in rows
-        ],
+        "rows": [_bar(row, row in drawn) for row in rows],
         "others": small + ", ".join(source for source, _ in others),
         "combined": combined,
+        "laboratory": [_bar(row, True) for row in laboratory],
     }
+
+
+def _bar(row: tuple[str, float], drawn: bool) -> dict[str, Any]:
+    source, value = row
+    return {"source": source, "percent": value, "text": percent_text(value), "drawn": drawn}
 
 
 def percent_text(value: float) -> str:
@@ -341,6 +347,14 @@ def why_text(why: str, verdict: str) -> str:
         others = [part for part in parts if not part.startswith(MISSING)]
         parts = [MISSING + ", nor ".join(missing), *others]
     return "; ".join(parts)
+
+
+def unassessed_text(claims: Sequence[Mapping[str, Any]]) -> str:
+    """Return one sentence in the place of a table in which every claim is left open, "" when one was assessed."""
+    if not claims or any(claim["verdict"] != "not_assessed" for claim in claims):
+        return ""
+    reasons = "; ".join(dict.fromkeys(claim["why"] for claim in claims[:2] if claim["why"]))
+    return f"None of the claims was assessed: {reasons}."
 
 
 def shortened(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:

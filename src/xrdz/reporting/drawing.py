@@ -266,14 +266,14 @@ def _difference(
         f'fill="{BAND_FILL}"/>',
         path(f"M{left:.2f} {zero:.2f}H{right:.2f}", colour=FAINT, width=0.4),
         path(polyline(px, vertical.at(np.clip(difference, -reach, reach)), breaks), colour=OBSERVED, width=0.4),
+        f'<rect x="{left:.2f}" y="{split:.2f}" width="84" height="9.5" fill="#FFF" fill-opacity="0.75"/>',
+        text(left + 3.0, split + 7.0, "(observed − calculated) / su", size=6.5, colour=FAINT),
         path(f"M{left:.2f} {split:.2f}H{right:.2f}", colour=INK, width=0.5),
     ]
     for value in (-BAND, 0.0, BAND):
         parts.append(
             text(left - 3.0, float(vertical.at(value)) + 2.2, f"{value:+g}" if value else "0", size=6.5, anchor="end")
         )
-    parts.append(f'<rect x="{left + 0.5:.2f}" y="{split + 0.5:.2f}" width="83" height="8.5" fill="#FFF"/>')
-    parts.append(text(left + 3.0, split + 7.0, "(observed − calculated) / su", size=6.5, colour=FAINT))
     return parts
 
 
