@@ -37,6 +37,7 @@ from xrdz.fit import FitResult, fit
 from xrdz.judgement import findings_of_fit
 from xrdz.method import Method, default_method, is_cif, phase_id, read_method
 from xrdz.microstructure import r_bragg, size_nm, strain
+from xrdz.phase_model import PhaseModel
 from xrdz.quantify import (
     MassEstimate,
     Quantity,
@@ -278,8 +279,7 @@ def _phases(
             name: (result.value(f"{phase.id}.{name}"), result.su(f"{phase.id}.{name}"))
             for name in free_cell_names(phase.reference.crystal_system)
         }
-        ln_r, ln_r_su = result.value(f"{phase.id}.ln_texture"), result.su(f"{phase.id}.ln_texture")
-        r = float(np.exp(ln_r))
+        axis, texture_r = _texture(result, phase)
         detected = number not in weak or weak[number].detected
         volume = phase.mass_per_scale(result.values) * phase.normalisation / phase.reference.mass_per_cell
         smallest = float(limits[number] / max(1.0 - limits[number], 1e-12) / contrast.tau[number])
@@ -295,8 +295,8 @@ def _phases(
             density=DALTON_PER_CUBIC_ANGSTROM * phase.reference.mass_per_cell / volume,
             size_nm=size_nm(result, phase) if detected else None,
             strain=strain(result, phase) if detected else None,
-            texture_axis=phase.texture_axis,
-            texture_r=(r, r * ln_r_su),
+            texture_axis=axis,
+            texture_r=texture_r,
             displacement={
                 group: (result.value(f"{phase.id}.B.{group}"), result.su(f"{phase.id}.B.{group}"))
                 for group in phase.reference.groups
@@ -304,6 +304,15 @@ def _phases(
             r_bragg=r_bragg(result, number),
         )
     return phases
+
+
+def _texture(result: FitResult, phase: PhaseModel) -> tuple[tuple[int, int, int], tuple[float, float]]:
+    """Return the axis along which a phase's texture is strongest, and its March-Dollase r with su."""
+    found = [(phase.texture_axis, f"{phase.id}.ln_texture")]
+    found += [(item.axis, item.name) for item in result.extensions if item.phase == phase.id and item.kind == "texture"]
+    axis, name = max(found, key=lambda item: abs(result.value(item[1])))
+    r = float(np.exp(result.value(name)))
+    return axis, (r, r * result.su(name))
 
 
 def _ratio(
