@@ -124,6 +124,14 @@ def test_the_same_input_and_date_give_the_same_pages(item: ReportItem, small_run
         assert (tmp_path / path.relative_to(small_run.parent)).read_bytes() == path.read_bytes()
 
 
+def test_pages_of_an_earlier_run_go_and_other_files_stay(item: ReportItem, tmp_path: Path) -> None:
+    write_report(many_items(item, 3), ["html"], tmp_path, date=DATE)
+    (tmp_path / "scans" / "notes.html").touch()
+    write_report(many_items(item, 2), ["html"], tmp_path, date=DATE)
+    names = sorted(path.name for path in (tmp_path / "scans").iterdir())
+    assert names == ["00001-00000.xrdml.html", "00002-00001.xrdml.html", "notes.html"]
+
+
 def test_a_page_says_what_the_report_says(item: ReportItem) -> None:
     data = Page(scan_page(item, 1, previous="", following="")).data
     content = scan_content(item)

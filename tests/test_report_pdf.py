@@ -159,6 +159,26 @@ def test_every_number_is_one_of_the_result(item: ReportItem) -> None:
     assert missing == []
 
 
+def test_values_and_uncertainties_stand_in_their_own_place(item: ReportItem) -> None:
+    content, document = scan_content(item), item.document
+
+    def same(text: str, quantity: dict[str, float], factor: float = 1.0) -> None:
+        whole, digits = re.fullmatch(r"([\d.]+)\((\d+)\)", text).groups()  # type: ignore[union-attr]
+        last = 10.0 ** -len(whole.partition(".")[2])
+        assert abs(float(whole) - factor * quantity["value"]) <= 0.51 * last
+        assert abs(int(digits) * last - factor * quantity["su"]) <= 0.51 * last
+
+    same(content["answer"]["value"], document["mass_ratio"])
+    for row, phase in zip(content["phases"], document["phases"], strict=True):
+        assert row["id"] == phase["id"]
+        same(row["share"], phase["mass_fraction"], 100.0)
+        same(row["size"], phase["size_nm"])
+        same(row["texture"].partition(" ")[0], phase["texture"]["r"])
+        same(row["cell"].split(" ")[1].rstrip(","), phase["cell"]["a"])
+        for end, exact in zip(row["interval"].split(" to "), phase["mass_fraction"]["interval95"], strict=True):
+            assert abs(float(end) - 100.0 * exact) <= 0.51 * 10.0 ** -len(end.partition(".")[2])
+
+
 def test_the_result_inside_is_the_result(item: ReportItem) -> None:
     attached = report_data([item], DATE)["attachments"][0]
     expected = {key: value for key, value in item.document.items() if key != "timing"}

@@ -47,6 +47,7 @@ POLICY = (
 
 SHARED = ("xrdz.js", "xrdz.css")
 SCANS = "scans"
+PAGE_NAME = re.compile(r"\d{5,}-[A-Za-z0-9._-]+\.html")
 
 BACKGROUND_STEPS = 12
 """Every how many points the background, which is smooth, is written; the page draws straight lines between."""
@@ -88,6 +89,7 @@ def write_pages(items: Iterable[ReportItem], directory: Path, date: datetime) ->
         raise InputError("report: there is no result to report; expected at least one")
     for name in SHARED:
         _write(directory / name, Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    _remove_others(folder, {row["href"].removeprefix(f"{SCANS}/") for row in rows})
     return write_whole(directory / "index.html", index_page(rows, first, date, laboratory))
 
 
@@ -107,6 +109,13 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
+
+
+def _remove_others(folder: Path, written: set[str]) -> None:
+    """Remove the pages of an earlier, longer run of the same folder, which no index leads to any more."""
+    for path in folder.glob("*.html"):
+        if PAGE_NAME.fullmatch(path.name) and path.name not in written:
+            path.unlink(missing_ok=True)
 
 
 def page_name(number: int, item: ReportItem) -> str:
