@@ -151,7 +151,7 @@ def test_an_internal_error_of_one_scan_does_not_cost_the_others(
         ["--exclude", "44:42"],
         ["--phases", "sn,unobtainium"],
         ["--ratio", "sn"],
-        ["--ratio", "cu/sn"],
+        ["--ratio", "quartz/sn"],
         ["--require", "claim11"],
         ["--method", "nowhere.toml"],
         ["--instrument", "nowhere.toml"],
@@ -338,3 +338,27 @@ def test_json_is_alone_on_stdout_of_the_process(sample_data: Path) -> None:
     (document,) = documents(done.stdout)
     low, high = document["mass_ratio"]["interval95"]
     assert low < 2.0 < high
+
+
+def test_an_internal_standard_adds_the_share_of_all_and_the_amorphous_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SimulationSettings(
+        phases=("sn", "ni3sn4", "corundum"),
+        mass_fractions={"sn": 0.4, "ni3sn4": 0.4, "corundum": 0.2},
+        two_theta=(24.0, 70.0),
+        step=0.03,
+        counts=3e5,
+    )
+    write_xy(simulate(settings, np.random.default_rng(3))[0], tmp_path / "spiked.xy")
+    (tmp_path / "spiked.toml").write_text(
+        'phases = ["sn", "ni3sn4", "corundum"]\n[internal_standard]\nphase = "corundum"\nmass_fraction = 0.2\n'
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+    arguments = ["fit", str(tmp_path / "spiked.xy"), "--method", str(tmp_path / "spiked.toml")]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^phase +formula +mass % +% of all ", text, re.MULTILINE)
+    assert re.search(r"^  amorphous or unseen  -?[\d.]+\(\d+\) mass % of all, 95 % interval ", text, re.MULTILINE)
+    table = [line for line in text.splitlines() if not line.startswith("/")]
+    assert max(map(len, table)) <= 80

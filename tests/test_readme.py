@@ -24,8 +24,8 @@ VALUE_WITH_SU = re.compile(r"(\d+\.\d+)\((\d+)\)")
 
 
 def words(text: str) -> set[str]:
-    """Return the words of a table without its numbers, budget and wrapping."""
-    kept = re.sub(r"uncertainty of ln Z.*?together [\d.]+ %", "", text, flags=re.DOTALL)
+    """Return the words of a table without its numbers, hash, budget and wrapping."""
+    kept = re.sub(r"uncertainty of ln Z.*?together [\d.]+ %|sha256 [0-9a-f]+", "", text, flags=re.DOTALL)
     return set(re.findall(r"[A-Za-z][A-Za-z_-]+", kept))
 
 

@@ -130,7 +130,7 @@ def _phase_table(phases: Sequence[PhaseAnalysis], style: Style) -> list[str]:
         )
         cells.append([phase.id, "  ".join(f"{name} {value_with_su(*value)}" for name, value in phase.cell.items())])
     if any(phase.absolute_fraction is not None for phase in phases):
-        masses[0].insert(3, "mass % of all")
+        masses[0].insert(3, "% of all")
         for row, phase in zip(masses[1:], phases, strict=True):
             whole = phase.absolute_fraction
             row.insert(3, UNKNOWN if whole is None else value_with_su(100.0 * whole.value, 100.0 * whole.su))
@@ -147,7 +147,9 @@ def _ratio_lines(analysis: Analysis, style: Style) -> list[str]:
         lines += _wrapped(budget_text(analysis.budget), "  uncertainty of ln Z  ", style)
     if analysis.amorphous is not None:
         amorphous = analysis.amorphous
-        lines.append(f"amorphous or unseen  {value_with_su(100.0 * amorphous.value, 100.0 * amorphous.su)} mass %")
+        share = value_with_su(100.0 * amorphous.value, 100.0 * amorphous.su)
+        low, high = (100.0 * limit for limit in amorphous.interval95)
+        lines.append(f"  amorphous or unseen  {share} mass % of all, 95 % interval {interval_text(low, high)}")
     if analysis.elements:
         shown = ", ".join(
             f"{name} {value_with_su(100.0 * value, 100.0 * su)}" for name, (value, su) in analysis.elements.items()
