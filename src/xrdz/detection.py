@@ -159,7 +159,7 @@ def _scale_su(result: FitResult, number: int) -> float:
 
 
 def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
-    """Return the detection limit of each phase as a mass fraction ; see the module.
+    """Return the detection limit of each phase as a mass fraction; see the module.
 
     su at zero is that of the phase's scale if it were absent: weights from the model without it, its own nonlinear
     parameters undetermined and therefore left out, everything else refined.
@@ -194,6 +194,7 @@ def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
         )
         factor = math.sqrt(chi_squared_quantile(2.0 + phase.n_cell)) + ONE_SIDED
         smallest = factor * math.sqrt(max(variance, 0.0)) * phase.mass_per_scale(result.values)
-        others = float(estimate.masses.sum() - estimate.masses[number])
-        limits[number] = smallest / (others + smallest) if others > 0 else 0.0
+        # In a specimen of the same total mass; a single phase has nothing to be a fraction of.
+        total = max(float(estimate.masses.sum()), smallest)
+        limits[number] = smallest / total if len(limits) > 1 else 0.0
     return limits
