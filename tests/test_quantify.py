@@ -313,8 +313,8 @@ def test_far_below_the_limit_most_is_missed() -> None:
 def test_the_limit_falls_with_the_root_of_the_counts(content: float) -> None:
     few, many = (fitted(7, total, content) for total in (2e5, 2e7))
     limits = [detection_limits(result, estimate_masses(result))[COMPOUND] for result in (few, many)]
-    # A hundred times the counts lower it tenfold where counting alone decides. At few counts priors hold the profile and
-    # the instrument, which makes the limit there lower than counting alone would, and the fall less steep.
+    # A hundred times the counts lower it tenfold where counting alone decides. At few counts priors hold the profile
+    # and the instrument, which makes the limit there lower than counting alone would, and the fall less steep.
     assert 3.0 < limits[0] / limits[1] < 11.5
 
 
