@@ -24,7 +24,7 @@ from xrdz.conditions import conditions_of
 from xrdz.fit import fit
 from xrdz.lmfit_problem import refit
 from xrdz.method import read_method
-from xrdz.pipeline import analyse, analysis_of_fit, references_of
+from xrdz.pipeline import analyse, references_of
 from xrdz.readers import read
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "snni_z1.00_clean"
@@ -71,7 +71,6 @@ def main() -> None:
             args.repeats,
         ),
         "fit by lmfit of the compiled problem": timed(lambda: refit(result), few),
-        "quantification and judgement": timed(lambda: analysis_of_fit(result, method, conditions), args.repeats),
         "whole analysis with reading": timed(lambda: analyse(args.scan, method), args.repeats),
     }
     ratios = {

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.errors import InputError
+from xrdz.errors import FitError, InputError
 from xrdz.evidence import WeighedExtension, entering, weigh_extensions
 from xrdz.parameters import Parameter, ParameterTable
 from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern, phase_parameters
@@ -357,10 +357,12 @@ class _Problem:
     def finish(self, run: _Run, second_start: bool) -> FitResult:
         """Return the result with its covariance."""
         pattern, minimum = run.pattern, run.minimum
-        table = pattern.parameters
+        if not np.any(minimum.point.linear[: len(pattern.phases)] > 0.0):
+            names = ", ".join(phase.id for phase in pattern.phases)
+            raise FitError(f"none of the phases {names} is in this scan: every scale ended at zero; check the phases")
         n_linear = pattern.n_linear
         hessian = minimum.normal.copy()
-        hessian[n_linear:, n_linear:] += table.prior_precision
+        hessian[n_linear:, n_linear:] += pattern.parameters.prior_precision
         covariance = posterior_covariance(hessian, minimum.active)
         residual = minimum.weights * (self.noise.observed - minimum.point.model)
         blocks = score_blocks(pattern.two_theta)
