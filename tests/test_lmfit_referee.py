@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -174,6 +175,19 @@ def test_the_residual_is_the_objective(small: FitResult) -> None:
     chi_squared = float(np.sum(residual[:n_points] ** 2))
     assert chi_squared == pytest.approx(small.chi2_reduced * (n_points - len(small.names)), rel=1e-6)
     assert np.sum(residual[n_points:] ** 2) == pytest.approx(small.minimum.point.prior, rel=1e-6)
+
+
+def test_correlated_priors_enter_the_residual(small: FitResult) -> None:
+    table = small.pattern.parameters
+    precision = table.prior_precision.copy()
+    precision[2, 3] = precision[3, 2] = 0.8 * np.sqrt(precision[2, 2] * precision[3, 3])
+    pattern = replace(small.pattern, parameters=replace(table, prior_precision=precision))
+    problem = problem_at(
+        pattern, Noise.of(small.diffractogram), linear=small.linear, values=small.values, model=small.model
+    )
+    pulls = problem.residual(problem.parameters)[small.diffractogram.n_points :]
+    shift = problem.values_of(problem.parameters)[1] - table.prior_mean
+    assert np.sum(pulls**2) == pytest.approx(float(shift @ precision @ shift), rel=1e-9)
 
 
 def test_the_jacobian_agrees_with_central_differences(problem: LmfitProblem) -> None:

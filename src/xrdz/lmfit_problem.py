@@ -2,12 +2,12 @@
 
     minimise  sum_i w_i (y_i - m_i)^2 + |R (theta - mu)|^2,      w_i = 1 / (gain_i m_i)
 
-with R^T R the prior precision (1 / su on its diagonal where priors are independent), over linear and nonlinear
-parameters together, by lmfit's bounded Levenberg-Marquardt with the analytic Jacobian. The
-weights are held during one minimisation and renewed from its model until nothing moves (iteratively reweighted least
-squares). Where that stands still, the gradient sum_i J_i (y_i - m_i) / (gain_i m_i) minus that of the priors vanishes:
-it is the minimum of the Poisson deviance plus priors that `solver` looks for by another road (M. Newville et al. 2014,
-LMFIT, doi:10.5281/zenodo.11813; Green 1984, J. R. Stat. Soc. B 46, 149).
+with R^T R the prior precision (R holds 1 / su on its diagonal where priors are independent), over linear and nonlinear
+parameters together, by lmfit's bounded Levenberg-Marquardt with the analytic Jacobian. The weights are held during one
+minimisation and renewed from its model until nothing moves (iteratively reweighted least squares). Where that stands
+still, the gradient sum_i J_i (y_i - m_i) / (gain_i m_i) minus that of the priors vanishes: it is the minimum of the
+Poisson deviance plus priors that `solver` looks for by another road (M. Newville et al. 2014, LMFIT,
+doi:10.5281/zenodo.11813; Green 1984, J. R. Stat. Soc. B 46, 149).
 
 What lmfit does that this module works around: it scales a returned Jacobian in place, so each call gets a fresh array;
 a parameter that starts on a bound never leaves it, so starts are moved inside; one that ends at a bound still gets a
