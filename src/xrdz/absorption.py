@@ -278,6 +278,8 @@ def widened(profile: WeakPhase, masses: FloatArray, contrast: AbsorptionContrast
     number = profile.number
     corrected = masses / contrast.tau
     others = np.where(np.arange(masses.size) == number, 0.0, corrected)
+    if not others.sum() > 0.0:
+        return profile
     gradient = -others / float(others.sum())
     gradient[number] = 1.0
     u = COVERAGE_FACTOR * math.sqrt(max(float(gradient @ contrast.ln_spread @ gradient), 0.0))

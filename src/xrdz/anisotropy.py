@@ -75,7 +75,7 @@ def possible_extensions(reference: Reference, texture_axis: tuple[int, int, int]
 
 @lru_cache(maxsize=256)
 def shape_tensors(reference: Reference) -> tuple[FloatArray, ...]:
-    """Return the traceless symmetric tensors (3, 3) that the Laue group leaves invariant, orthonormal; none if cubic."""
+    """Return the traceless symmetric tensors (3, 3) the Laue group leaves invariant, orthonormal; none if cubic."""
     to_cartesian = _reciprocal_basis(reference)
     inverse = np.linalg.inv(to_cartesian)
     # h' = h R as rows; a Cartesian reciprocal vector is g = h B with rows of B the reciprocal axes.

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xrdz.diffractogram import FloatArray
-from xrdz.fit import FitResult
+from xrdz.fit import HOPELESS_CHI2, FitResult
 from xrdz.quantify import COUNTING, COVERAGE_FACTOR, MassEstimate
 from xrdz.solver import Noise, minimise
 
@@ -75,6 +75,15 @@ def significance(result: FitResult, estimate: MassEstimate, number: int) -> floa
 def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -> WeakPhase:
     """Return the profile-likelihood interval of a weak phase."""
     level = significance(result, estimate, number)
+    absent = estimate.masses.copy()
+    absent[number] = 0.0
+    if result.chi2_reduced > HOPELESS_CHI2:
+        # The model is not this scan's: a profile of its objective would mean nothing, whatever it cost.
+        some = estimate.masses.copy()
+        some[number] += (
+            COVERAGE_FACTOR * _scale_su(result, number) * result.pattern.phases[number].mass_per_scale(result.values)
+        )
+        return WeakPhase(number, level, False, absent, some)
     gradient = np.zeros(estimate.masses.size)
     gradient[number] = 1.0
     variances = estimate.variances(gradient)
@@ -114,8 +123,6 @@ def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -
     detected = best > 0.0 and rise(0.0)[0] > widening**2 * threshold
     factor = COVERAGE_FACTOR * widening
     high = _crossing(rise, best, first_step * factor, factor)
-    absent = estimate.masses.copy()
-    absent[number] = 0.0
     low = _crossing(rise, best, -min(first_step * factor, 0.7 * best), factor) if detected else absent
     return WeakPhase(number, level, detected, low, high)
 

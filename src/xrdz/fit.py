@@ -38,6 +38,8 @@ ROUGH_STEP_DEG = 0.06
 """Step to which neighbouring points are summed for the first part of a fit, about half a width."""
 
 SECOND_START_CHI2 = 1.15
+HOPELESS_CHI2 = 15.0
+"""Deviance per degree of freedom of a model that is not this scan's; no effort is spent on refining it further."""
 
 
 class Status(StrEnum):
@@ -165,7 +167,7 @@ def fit(
         annealed = problem.run(begin, annealed_start(begin.pattern))
         if annealed.minimum.point.objective < best.minimum.point.objective - 1e-2:
             best, second = annealed, True
-    if extend:
+    if extend and problem.misfit(best.minimum) < HOPELESS_CHI2:
         best = problem.extended(best)
     return problem.finish(best, second)
 
@@ -272,10 +274,15 @@ class _Problem:
             evaluations += minimum.steps + 1
             orders = self.choose_order(pattern, minimum, self.noise)
             best = orders.terms[int(np.argmax(orders.probability))]
-            if best == terms and pattern.drift(minimum.point.values) < 1.0:
+            settled = best == terms and pattern.drift(minimum.point.values) < 1.0
+            if settled or self.misfit(minimum) > HOPELESS_CHI2:
                 break
             terms = best
         return _Run(pattern, minimum, orders, evaluations, extensions)
+
+    def misfit(self, minimum: Minimum) -> float:
+        """Return the objective's deviance over its degrees of freedom."""
+        return minimum.point.deviance / max(self.noise.observed.size - minimum.normal.shape[0], 1)
 
     def extended(self, run: _Run) -> _Run:
         """Refine the direction-dependent terms that pay, a few at a time, and weigh those left out."""
@@ -283,14 +290,13 @@ class _Problem:
             pattern, minimum = run.pattern, run.minimum
             hessian = minimum.normal.copy()
             hessian[pattern.n_linear :, pattern.n_linear :] += pattern.parameters.prior_precision
-            freedom = max(self.noise.observed.size - hessian.shape[0], 1)
             weighed = weigh_extensions(
                 pattern,
                 minimum,
                 self.noise,
                 posterior_covariance(hessian, minimum.active),
                 refined=run.extensions,
-                misfit=max(minimum.point.deviance / freedom, 1.0),
+                misfit=max(self.misfit(minimum), 1.0),
             )
             run = replace(run, weighed=weighed)
             chosen = entering(weighed)

@@ -30,7 +30,7 @@ PREDICTED_DECREASE = 1e-3
 NEARLY, SETTLED_SU = 0.05, 0.005
 """Below a predicted decrease of `NEARLY` it is enough that every scale would move by less than `SETTLED_SU` su."""
 
-MAX_STEPS = 60
+MAX_STEPS = 40
 TRUST_SU = 1.5
 """No parameter moves by more than this many prior standard uncertainties in one step."""
 
