@@ -27,8 +27,8 @@ def lean_numba() -> None:
     """Load numba without scipy.linalg, in a process that is ours alone.
 
     numba imports scipy's BLAS bindings only to learn whether np.cov could be compiled, which costs a quarter of a
-    second and 30 MB at every start. Nothing here compiles linear algebra. A library must not decide this for its user, so
-    only the command line and the workers of a batch call it.
+    second and 30 MB at every start. Nothing here compiles linear algebra. A library must not decide this for its user,
+    so only the command line and the workers of a batch call it.
     """
     bindings = "scipy.linalg.cython_blas"
     if bindings in sys.modules:

@@ -282,7 +282,7 @@ class _Problem:
 
     def misfit(self, minimum: Minimum) -> float:
         """Return the objective's deviance over its degrees of freedom."""
-        return minimum.point.deviance / max(self.noise.observed.size - minimum.normal.shape[0], 1)
+        return float(minimum.point.deviance / max(self.noise.observed.size - minimum.normal.shape[0], 1))
 
     def extended(self, run: _Run) -> _Run:
         """Refine the direction-dependent terms that pay, a few at a time, and weigh those left out."""
