@@ -21,6 +21,7 @@ import json
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +60,9 @@ SCHEMA = "xrdz.archive/1"
 LIBRARY_VERSIONS = ("v110", "v110")
 """HDF5 1.10 (2016) and newer read the parts; its compact groups halve the size of an entry."""
 
-OPEN_FILES = 4
+PARTS_REMEMBERED = 8
+"""Parts whose documents and states are kept for the next row that is asked for."""
+
 TEXT = h5py.string_dtype("utf-8")
 PROCESS_ITEMS = ("program", "version", "date", "method", "method_sha256", "references_sha256")
 CHANGING_METADATA = frozenset({"sample_id", "start_time", "comment", "temperature_k"})
@@ -633,20 +636,27 @@ def analysis_from_archive(scan: StoredScan | str | Path, name: str | int | None 
     """
     if not isinstance(scan, StoredScan):
         scan = _chosen(open_archive(scan), name)
-    file = _opened(str(scan.part))
-    state = json.loads(_line(scan.part, "states", scan.number))
+    state = _state(scan)
+    with reading(scan.part) as file:
+        entry = file[f"scan_{scan.number + 1:04d}"]
+        whole, mask = _stored_scan(entry, state["~scan"])
+        fitted = whole if mask is None else whole.select(mask)
+        if "~fitted" in state:
+            findings, source = from_plain(state["~fitted"])
+            fitted = replace(fitted, findings=findings, source=source)
+        values = {key: from_plain(value) for key, value in state.items() if not key.startswith("~")}
+        method = from_plain(json.loads(file["run/method_state"][()]))
+        analysis: Analysis = built(
+            "analysis:Analysis", {**values, "diffractogram": fitted, "method": method, "fit": None}
+        )
+        return with_fit(analysis, _stored_fit(entry, state["~fit"], fitted)) if "~fit" in state else analysis
+
+
+def _state(scan: StoredScan) -> dict[str, Any]:
+    state: dict[str, Any] | None = json.loads(_line(scan.part, "states", scan.number))
     if state is None:
-        raise InputError(f"{scan.name}: no analysis was made: {scan.row.message}")
-    entry = file[f"scan_{scan.number + 1:04d}"]
-    whole, mask = _stored_scan(entry, state["~scan"])
-    fitted = whole if mask is None else whole.select(mask)
-    if "~fitted" in state:
-        findings, source = from_plain(state["~fitted"])
-        fitted = replace(fitted, findings=findings, source=source)
-    values = {key: from_plain(value) for key, value in state.items() if not key.startswith("~")}
-    values |= {"diffractogram": fitted, "method": _method(str(scan.part)), "fit": None}
-    analysis: Analysis = built("analysis:Analysis", values)
-    return with_fit(analysis, _stored_fit(entry, state["~fit"], fitted)) if "~fit" in state else analysis
+        raise InputError(f"{scan.name}: there is no analysis: {scan.row.message or 'the input was refused'}")
+    return state
 
 
 def _chosen(archive: Archive, name: str | int | None) -> StoredScan:
@@ -663,10 +673,9 @@ def _chosen(archive: Archive, name: str | int | None) -> StoredScan:
 
 def diffractogram_from_archive(scan: StoredScan) -> Diffractogram:
     """Return the scan of a row as it was read, before the method's range was applied, bit for bit."""
-    state = json.loads(_line(scan.part, "states", scan.number))
-    if state is None:
-        raise InputError(f"{scan.name}: the scan could not be read: {scan.row.message}")
-    return _stored_scan(_opened(str(scan.part))[f"scan_{scan.number + 1:04d}"], state["~scan"])[0]
+    state = _state(scan)
+    with reading(scan.part) as file:
+        return _stored_scan(file[f"scan_{scan.number + 1:04d}"], state["~scan"])[0]
 
 
 def _stored_scan(entry: h5py.Group, state: Mapping[str, Any]) -> tuple[Diffractogram, Any]:
@@ -723,7 +732,7 @@ def _stored_fit(entry: h5py.Group, state: Mapping[str, Any], fitted: Diffractogr
 def is_archive(path: str | Path) -> bool:
     """Return whether a file is a part of a run's archive."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with opened(path) as file:
             return bool(file.attrs.get("schema") == SCHEMA)
     except OSError:
         return False
@@ -737,7 +746,7 @@ def part_rows(path: Path) -> list[Row]:
     InputError
         If the file is damaged or no part of an archive.
     """
-    with _reading(path) as file:
+    with reading(path) as file:
         return [Row.of(json.loads(line)) for line in _lines(file, "rows")]
 
 
@@ -749,7 +758,7 @@ def part_documents(path: Path) -> list[dict[str, Any]]:
     InputError
         If the file is damaged or no part of an archive.
     """
-    with _reading(path) as file:
+    with reading(path) as file:
         return [json.loads(line) for line in _lines(file, "documents")]
 
 
@@ -759,58 +768,51 @@ def document_of(scan: StoredScan) -> dict[str, Any]:
     return document
 
 
-class _reading:  # noqa: N801 - used as a function
-    """Open a part for reading and report damage as an InputError."""
+def opened(path: str | Path) -> h5py.File:
+    """Return an HDF5 file open for reading, also on a file system without locks.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> h5py.File:
-        self.file = _checked_file(self.path)
-        return self.file
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self.file.close()
-        if isinstance(error, OSError | RuntimeError | KeyError | ValueError | zlib.error):
-            raise InputError(
-                f"{self.path}: the part is damaged ({error}); delete it and start the run again"
-            ) from error
-
-
-def _checked_file(path: Path) -> h5py.File:
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
     try:
-        file = h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file ({error}); delete it and start the run again") from None
-    if file.attrs.get("schema") != SCHEMA:
-        file.close()
-        raise InputError(f"{path}: no part of an xrdz archive (schema {file.attrs.get('schema')!r})")
-    return file
+        if "lock" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """Open a part, and report damage as an InputError that names it."""
+    try:
+        with opened(path) as file:
+            schema = file.attrs.get("schema")
+            if schema != SCHEMA:
+                raise InputError(f"{path}: no part of an xrdz archive (schema {schema!r}, expected {SCHEMA!r})")
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, zlib.error) as error:
+        raise InputError(f"{path}: the part is damaged ({error}); delete it and start the run again") from None
 
 
 def _lines(file: h5py.File, name: str) -> list[str]:
     return bytes(file[name][()]).decode("ascii").split("\n") if file[name].size else []
 
 
-@lru_cache(maxsize=OPEN_FILES)
-def _opened(path: str) -> h5py.File:
-    return _checked_file(Path(path))
-
-
-@lru_cache(maxsize=2 * OPEN_FILES)
-def _cached_lines(path: str, name: str) -> list[str]:
-    with _reading(Path(path)) as file:
+@lru_cache(maxsize=PARTS_REMEMBERED)
+def _remembered(path: Path, name: str, mtime_ns: int) -> list[str]:
+    del mtime_ns  # part of the key
+    with reading(path) as file:
         return _lines(file, name)
 
 
 def _line(path: Path, name: str, number: int) -> str:
-    return _cached_lines(str(path), name)[number]
-
-
-@lru_cache(maxsize=OPEN_FILES)
-def _method(path: str) -> Any:
-    with _reading(Path(path)) as file:
-        return from_plain(json.loads(file["run/method_state"][()]))
+    try:
+        return _remembered(path, name, path.stat().st_mtime_ns)[number]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); start the run again") from None
 
 
 # --- HDF5 files as packs of scans -------------------------------------------------------------------------------------
@@ -819,7 +821,7 @@ def _method(path: str) -> Any:
 def entry_names(path: str) -> list[str]:
     """Return the entries of an HDF5 file that may hold a scan each; none if it cannot be read."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with opened(path) as file:
             groups = [name for name in file if file.get(name, getclass=True) is h5py.Group]
             entries = [name for name in groups if _class_of(file[name]) == "NXentry"]
             return entries or groups
@@ -844,13 +846,14 @@ def read_entry(scan: ScanInput) -> Diffractogram:
     from xrdz.readers.nexus import scans_of_entry
 
     try:
-        file = _opened_pack(scan.path, Path(scan.path).stat().st_mtime_ns)
-        if file.attrs.get("schema") == SCHEMA:
-            number = int(scan.member.rpartition("_")[2]) - 1
-            return diffractogram_from_archive(StoredScan(Row(scan.name), Path(scan.path), number))
-        recorded = list(scans_of_entry(file[scan.member], scan.place))
+        with opened(scan.path) as file:
+            own = file.attrs.get("schema") == SCHEMA
+            recorded = [] if own else list(scans_of_entry(file[scan.member], scan.place))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{scan.place}: the entry cannot be read ({error}); copy the file again") from None
+    if own:
+        number = int(scan.member.rpartition("_")[2]) - 1
+        return diffractogram_from_archive(StoredScan(Row(scan.name), Path(scan.path), number))
     if len(recorded) != 1:
         raise InputError(f"{scan.place}: {len(recorded)} scans in the entry; expected one with two_theta and counts")
     content = hashlib.sha256()
@@ -859,12 +862,6 @@ def read_entry(scan: ScanInput) -> Diffractogram:
     content.update(repr((sorted(recorded[0].metadata.items()), recorded[0].wavelength, recorded[0].unit)).encode())
     source = Source(path=scan.place, sha256=content.hexdigest(), format="NeXus", scan=scan.offset + 1)
     return diffractogram_from_recorded(recorded[0], source=source)
-
-
-@lru_cache(maxsize=OPEN_FILES)
-def _opened_pack(path: str, mtime_ns: int) -> h5py.File:
-    del mtime_ns  # part of the key: a file that changed is opened again
-    return h5py.File(path, "r", locking=False)
 
 
 def entry_fingerprint(scan: ScanInput) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WINDOW = 3
 """Chunks for each thread of the cluster that are with the scheduler: one at work and two so that none waits."""
 
-CONNECT_SECONDS = 20
+CONNECT_SECONDS = 10
 WORKERS_SECONDS = 120
 
 

@@ -36,7 +36,7 @@ from xrdz.archive import PartHeader, PartWriter, Row, read_entry
 from xrdz.claims import check_claims
 from xrdz.diffractogram import Diffractogram, Source
 from xrdz.errors import FitError, InputError, XrdzError
-from xrdz.files import write_whole
+from xrdz.files import make_folder, write_whole
 from xrdz.findings import Code, severe
 from xrdz.inputs import ScanInput, UnreadableError, is_entry, read_raw, stat_of
 from xrdz.method import Method
@@ -222,6 +222,7 @@ class _Part:
         assert self.spec.run is not None
         path = self.spec.run.new_part(self.spec.shard)
         try:
+            make_folder(path.parent)
             write_whole(path, self.writer.image())
         except InputError as error:
             raise OutputError(
