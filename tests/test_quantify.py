@@ -260,6 +260,18 @@ def test_on_its_own_model_the_robust_variance_is_that_of_counting() -> None:
     assert 0.33 < np.mean(ratios) < 2.0
 
 
+def test_pulls_of_the_ratio_are_standard_normal() -> None:
+    # Everything uncertain stands at the mean of its prior, so that counting is all that scatters;
+    # `benchmarks/fit_statistics.py` does the same with a thousand patterns and drawn specimens.
+    pulls = []
+    for seed in range(40):
+        ratio, variances = ratio_quantity(estimate_masses(fitted(600 + seed, 1e6, 0.4)), COMPOUND, TIN)
+        pulls.append(math.log(ratio.value / (0.4 / 0.6)) / math.sqrt(variances[COUNTING]))
+    # Three standard errors of 40 draws: 3 / sqrt(40) of the mean, 3 / sqrt(80) of the standard deviation.
+    assert abs(np.mean(pulls)) < 0.48
+    assert abs(np.std(pulls, ddof=1) - 1.0) < 0.34
+
+
 # --- detection --------------------------------------------------------------------------------------------------------
 
 WEAK_COUNTS = 2e5
