@@ -285,7 +285,8 @@ def widened(profile: WeakPhase, masses: FloatArray, contrast: AbsorptionContrast
     u = COVERAGE_FACTOR * math.sqrt(max(float(gradient @ contrast.ln_spread @ gradient), 0.0))
 
     def odds(of: FloatArray) -> float:
-        return float(of[number] / (of.sum() - of[number]))
+        rest = float(of.sum() - of[number])
+        return float(of[number]) / rest if rest > 0.0 else 0.0
 
     def stretched(end: FloatArray, outward: float) -> FloatArray:
         reach = abs(math.log(odds(end) / odds(corrected))) if odds(end) > 0.0 < odds(corrected) else 0.0

@@ -270,11 +270,8 @@ def _phases(
     for number, phase in enumerate(result.pattern.phases):
         quantity = fraction_quantity(estimate, number)
         for other, profile in weak.items():
-            low = profile.masses_low[number] / profile.masses_low.sum()
-            high = profile.masses_high[number] / profile.masses_high.sum()
             if other == number or len(estimate.ids) == 2:
-                interval = (float(min(low, high)), float(max(low, high)))
-                quantity = replace(quantity, interval95=interval)
+                quantity = replace(quantity, interval95=_fraction_interval(profile, number))
         cell = {
             name: (result.value(f"{phase.id}.{name}"), result.su(f"{phase.id}.{name}"))
             for name in free_cell_names(phase.reference.crystal_system)
@@ -304,6 +301,16 @@ def _phases(
             r_bragg=r_bragg(result, number),
         )
     return phases
+
+
+def _fraction_interval(profile: WeakPhase, number: int) -> tuple[float, float]:
+    """Return a phase's mass fractions at the ends of a weak phase's interval; all from 0 to 1 without any mass."""
+    ends = [
+        float(masses[number] / masses.sum())
+        for masses in (profile.masses_low, profile.masses_high)
+        if masses.sum() > 0.0
+    ]
+    return (min(ends), max(ends)) if len(ends) == 2 else (0.0, 1.0)
 
 
 def _texture(result: FitResult, phase: PhaseModel) -> tuple[tuple[int, int, int], tuple[float, float]]:

@@ -290,5 +290,6 @@ def alloy_nickel(
     value = share(estimate.masses)
     quantity = logit_quantity(value, estimate.variances((nickel - value * (nickel + tin)) / alloy))
     ends = [*quantity.interval95]
-    ends += [share(masses) for profile in weak.values() for masses in (profile.masses_low, profile.masses_high)]
+    extremes = [masses for profile in weak.values() for masses in (profile.masses_low, profile.masses_high)]
+    ends += [share(masses) for masses in extremes if (nickel + tin) @ masses > 0.0]
     return replace(quantity, interval95=(min(ends), max(ends)))
