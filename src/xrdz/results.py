@@ -2,7 +2,7 @@
 
 One row a scan, ordered by name, so that a run gives the same file on any number of workers. `columns_of` is the whole
 table: which columns there are follows from the method alone, so they are the same for every run of it. Units stand in
-the header; fractions are 0 to 1; numbers have all their digits; what does not exist is empty.
+the header; fractions are 0 to 1; numbers have all their digits (16 in XLSX); what does not exist is empty.
 
 A cell that a spreadsheet would take for a formula begins with an apostrophe, and so does one that began with an
 apostrophe. Control characters, and bytes of a file name that are no text, are shown as escapes. JSON Lines hold every
