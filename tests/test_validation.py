@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from xrdz.absorption import ABSORPTION
+from xrdz.candidates import CANDIDATES
 from xrdz.cli import main
 from xrdz.diffractogram import Diffractogram
 from xrdz.errors import InputError
+from xrdz.quantify import BACKGROUND, BROADENING_MODEL, COUNTING, MISFIT, PRIOR_GROUPS, TEXTURE_MODEL
 from xrdz.simulation import SimulationSettings, simulate
 from xrdz.validation import (
     Recovered,
@@ -25,6 +30,7 @@ from xrdz.validation import (
     validate_sample,
 )
 
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "uncertainty.md"
 METHOD = 'name = "mix"\nphases = ["sn", "ni3sn4"]\n[instrument]\nwavelength = "CuKa"\ngoniometer_radius_mm = 200.0\n'
 
 
@@ -208,3 +214,20 @@ def test_command_exit_codes(mixture: Path, tmp_path: Path, capsys: pytest.Captur
 def test_a_wrong_truth_is_outside(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(manifest(mixture, entry(tin=0.3)))]) == 0
     assert "OUTSIDE" in capsys.readouterr().out
+
+
+# --- docs/uncertainty.md ----------------------------------------------------------------------------------------------
+
+
+def test_the_document_states_the_constants_of_the_code() -> None:
+    stated = re.findall(r"`(\w+)\.([A-Z_]+)`\s+=\s+([\d.e+-]*\d)", DOCUMENT.read_text(encoding="utf-8"))
+    assert len(stated) > 10
+    for module, name, value in stated:
+        assert getattr(import_module(f"xrdz.{module}"), name) == float(value), f"{module}.{name}"
+
+
+def test_the_document_explains_every_row_of_the_budget() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    rows = {COUNTING, MISFIT, BACKGROUND, TEXTURE_MODEL, BROADENING_MODEL, CANDIDATES, ABSORPTION, "intensity response"}
+    for row in rows | set(PRIOR_GROUPS.values()):
+        assert f"**{row}**" in text, row
