@@ -20,7 +20,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from specimen import Part, Specimen, measure, nickel_rich, scan_points, true_val
 from xrdz.conditions import conditions_of
 from xrdz.diffractogram import Diffractogram
 from xrdz.errors import XrdzError
+from xrdz.fields import Estimate
 from xrdz.instrument import Instrument
 from xrdz.method import Method
 from xrdz.parameters import Parameter, ParameterTable
@@ -48,6 +49,7 @@ LABORATORY = Instrument(
     soller_deg=2.5,
     monochromator_two_theta_deg=26.6,
 )
+OPEN_SLITS = replace(LABORATORY, goniometer_radius_mm=173.0, soller_deg=5.0)
 TERMS = 10
 REFINED_GLOBALS = ("zero", "displacement", "u", "v", "w", "kappa")
 """What a plain program refines of the instrument; the other global parameters are held before."""
@@ -65,6 +67,8 @@ class Row:
     assumed : parameters that a plain program holds at a wrong value, by name
     terms : Chebyshev terms of the plain program
     keep_texture : refine texture before, on the catalogue's first axis
+    laboratory : the diffractometer, as the method states it
+    sizes : particle diameters the method states after, micrometres
     """
 
     name: str
@@ -72,12 +76,14 @@ class Row:
     assumed: Mapping[str, float]
     terms: int = TERMS
     keep_texture: bool = False
+    laboratory: Instrument = LABORATORY
+    sizes: Mapping[str, Estimate] = field(default_factory=dict)
 
 
-def perfect(ratio: float) -> Specimen:
+def perfect(ratio: float, laboratory: Instrument) -> Specimen:
     """Return a powder without imperfections in a well aligned diffractometer."""
     blank = Diffractogram(np.array([20.0, 100.0]), np.ones(2))
-    model = conditions_of(blank, LABORATORY).instrument
+    model = conditions_of(blank, laboratory).instrument
     parts = (
         Part(reference("sn"), 1.0, size_nm=80.0, strain=0.0003),
         Part(reference("ni3sn4"), ratio, size_nm=40.0, strain=0.0005),
@@ -181,11 +187,15 @@ def rows() -> tuple[Row, ...]:
         for share in (0.01, 0.03)
     ]
     table += [Row(f"microabsorption, {size:g} um", with_grains(size), {}) for size in (1.0, 5.0, 20.0)]
+    known = {name: Estimate(20.0, 4.0) for name in axes}
+    table += [Row("microabsorption, 20 um, size stated after", with_grains(20.0), {}, sizes=known)]
     table += [Row(f"hump of 30 %, {terms} terms", with_hump, {}, terms=terms) for terms in (4, 6, 8, 10, 14)]
     table += [Row(f"Ni3+xSn4, x = {excess:g}", with_composition(excess), {}) for excess in (0.2, 0.4)]
     table += [
         Row("displacement 0.1 mm held at 0", with_values(displacement=0.1), {"displacement": 0.0, "zero": 0.0}),
-        Row("axial divergence left out", lambda specimen: specimen, {"kappa": 0.0}),
+        Row(
+            "axial divergence of 5 deg slits left out", lambda specimen: specimen, {"kappa": 0.0}, laboratory=OPEN_SLITS
+        ),
         Row("polarization 1 instead of 0.80", lambda specimen: specimen, {"polarization": 1.0}),
     ]
     return tuple(table)
@@ -236,13 +246,15 @@ def before(specimen: Specimen, scan: Diffractogram, row: Row) -> float:
 def run_case(number: int, ratio: float, seed: int) -> dict[str, Any]:
     """Return before and after of one row, ratio and seed."""
     row = rows()[number]
-    specimen = row.change(perfect(ratio))
+    specimen = row.change(perfect(ratio, row.laboratory))
     scan = measure(specimen, scan_points(110.0), np.random.default_rng([seed, round(1000.0 * ratio)]))
     truth = math.log(specimen.mass("ni3sn4") / specimen.mass("sn"))
     record: dict[str, Any] = {"row": row.name, "ratio": ratio, "seed": seed}
     try:
         record["before"] = before(specimen, scan, row) - truth
-        analysis = analyse_diffractogram(scan, Method(candidates=CANDIDATES, instrument=LABORATORY))
+        analysis = analyse_diffractogram(
+            scan, Method(candidates=CANDIDATES, instrument=row.laboratory, particle_size_um=row.sizes)
+        )
     except XrdzError as error:
         return {**record, "error": str(error)}
     found = analysis.mass_ratio
