@@ -2,7 +2,7 @@
 
     /                    NXroot; schema, key of method and references, `default`
     /run                 NXcollection: method, software and hashes the whole part rests on
-    /shared/0000         what many scans have in common: positions (deg 2theta), wavelengths, metadata
+    /shared/...          what many scans have in common: positions (deg 2theta), wavelengths, metadata
     /scan_0001           NXentry after NXmonopd: the scan as it was read (`data`), and what was made of it (`fit`,
                          `parameters`, `covariance`, `phases`, `reflections`, `process` with hashes and findings)
     /documents           one JSON document a row (`xrdz.analysis/1`), compressed JSON Lines
@@ -60,6 +60,7 @@ SCHEMA = "xrdz.archive/1"
 LIBRARY_VERSIONS = ("v110", "v110")
 """HDF5 1.10 (2016) and newer read the parts; its compact groups halve the size of an entry."""
 
+MAX_SKELETONS = 200
 PARTS_REMEMBERED = 8
 """Parts whose documents and states are kept for the next row that is asked for."""
 
@@ -185,8 +186,6 @@ class PartWriter:
     def __init__(self, header: PartHeader) -> None:
         self.header = header
         self._file = _memory_file()
-        self._skeletons = _memory_file()
-        self._skeleton_of: dict[tuple[Any, ...], bytes] = {}
         self._shared_at: dict[Shared, str] = {}
         self._rows: list[str] = []
         self._documents: list[str] = []
@@ -258,7 +257,6 @@ class PartWriter:
         file.flush()
         image: bytes = file.id.get_file_image()
         file.close()
-        self._skeletons.close()
         return image
 
     def _layout(self, name: str, analysis: Analysis, scan: Diffractogram) -> Layout:
@@ -300,8 +298,9 @@ class PartWriter:
             "instrument/source": self._shared(SOURCE),
             "sample/name": Link("title"),
             "monitor/mode": Link("/run/monitor_mode"),
-            "monitor/preset": Item(np.array(float(scan.metadata.get("step_time_s") or np.nan)), (("units", "s"),)),
-            "monitor/integral": Item(np.array(float(scan.intensity.sum()))),
+            "monitor/preset": self._shared(
+                Shared((("value.units", "s"),), (("value", float(scan.metadata.get("step_time_s") or 0.0)),)), "value"
+            ),
         }
         if scan.su is not None:
             layout["data/errors"] = Item(scan.su)
@@ -331,7 +330,8 @@ class PartWriter:
     def _shared(self, shared: Shared, name: str = "") -> Link:
         """Return the link to a group, or one dataset of it, that is written once in the part."""
         if shared not in self._shared_at:
-            path = f"/shared/{len(self._shared_at):04d}"
+            # Named by its content, so that skeletons which point to it serve other parts too.
+            path = f"/shared/{hashlib.sha256(repr(shared).encode()).hexdigest()[:16]}"
             group = self._file.create_group(path)
             for dataset, value in shared.datasets:
                 group[dataset] = np.frombuffer(value) if isinstance(value, bytes) else _metadata_value(value)
@@ -342,17 +342,38 @@ class PartWriter:
         return Link(f"{self._shared_at[shared]}/{name}" if name else self._shared_at[shared])
 
     def _add_entry(self, name: bytes, layout: Layout) -> None:
-        key = tuple((path, item.shape_key if isinstance(item, Item) else item) for path, item in layout.items())
-        skeleton = self._skeleton_of.get(key)
-        if skeleton is None:
-            skeleton = b"%d" % len(self._skeleton_of)
-            _make_skeleton(self._skeletons.create_group(skeleton.decode()), layout)
-            self._skeleton_of[key] = skeleton
-        h5o.copy(self._skeletons.id, skeleton, self._file.id, name)
+        skeletons = _skeletons()
+        h5o.copy(skeletons.file.id, skeletons.name_for(layout), self._file.id, name)
         entry = h5py.h5g.open(self._file.id, name)
         for path, item in layout.items():
             if isinstance(item, Item):
                 _fill(h5d.open(entry, path.encode()), item.value)
+
+
+class Skeletons:
+    """Empty entries by the shape of what they take, in a file that is never written to disk."""
+
+    def __init__(self) -> None:
+        self.file = _memory_file()
+        self._names: dict[tuple[Any, ...], bytes] = {}
+
+    def name_for(self, layout: Layout) -> bytes:
+        """Return the name of the skeleton of a layout, made when it is the first of its shape."""
+        key = tuple((path, item.shape_key if isinstance(item, Item) else item) for path, item in layout.items())
+        if key not in self._names:
+            if len(self._names) >= MAX_SKELETONS:
+                self.file.close()
+                self.file, self._names = _memory_file(), {}
+            name = b"%d" % len(self._names)
+            _make_skeleton(self.file.create_group(name.decode()), layout)
+            self._names[key] = name
+        return self._names[key]
+
+
+@lru_cache(maxsize=1)
+def _skeletons() -> Skeletons:
+    """Return the skeletons of this process."""
+    return Skeletons()
 
 
 def _fill(dataset: h5d.DatasetID, value: Any) -> None:
