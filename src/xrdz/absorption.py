@@ -69,7 +69,7 @@ class AbsorptionContrast:
     ----------
     attenuation : (p,) linear attenuation coefficients, 1/cm
     mean : of the solid mixture after correction, 1/cm
-    diameter_um : (p,) diameters the correction rests on; NaN where nothing is corrected
+    diameter_um : (p,) stated diameters; NaN where none is stated, which takes the prior's median once any other is
     tau : (p,) factors the masses are divided by
     ln_spread : (p, p) mean products of the errors of ln m that remain
     coarse_shift : (p,) change of ln m if the grains of all phases without a size had `COARSE_UM`
@@ -237,7 +237,7 @@ def absorption_contrast(
         ids=ids,
         attenuation=attenuation,
         mean=mean,
-        diameter_um=np.where(stated, size, np.nan) if not stated.any() else size,
+        diameter_um=np.where(stated, size, np.nan),
         tau=tau,
         ln_spread=errors.T @ errors / len(errors),
         coarse_shift=coarse,
@@ -339,7 +339,7 @@ def absorption_findings(
     if not moved and not contrast.is_severe:
         return []
     what = "; ".join(f"{name} by {100 * (math.exp(change) - 1.0):+.0f} %" for name, change in moved)
-    grains = "without stated particle sizes, grains of 10 micrometres would change "
+    grains = f"where no particle size is stated, grains of {COARSE_UM:g} micrometres would change "
     level = severe if contrast.is_severe else warning
     return [
         level(

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from xrdz.detection import chi_squared_quantile, effective_parameters
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.findings import Code, Finding, info
@@ -30,7 +31,7 @@ from xrdz.fit import FitResult, Status, fit, posterior_covariance
 from xrdz.parameters import ParameterTable
 from xrdz.pattern import PhaseModel, compile_pattern, phase_parameters
 from xrdz.profile import ROUGH
-from xrdz.quantify import MassEstimate, mass_jacobian
+from xrdz.quantify import COUNTING, MassEstimate, estimate_masses, mass_jacobian
 from xrdz.reference import Reference
 
 CANDIDATES = "candidate phases"
@@ -315,13 +316,13 @@ def _refined(
 
 
 def _confirmed(before: FitResult, after: FitResult) -> bool:
-    """Return whether the last phase of a fit is there: gain, cell, widths and significance."""
+    """Return whether the last phase of a fit is there: gain, as for any phase that is detected, cell and widths."""
     if after.status is Status.NOT_CONVERGED:
         return False
     number = len(after.pattern.phases) - 1
     phase = after.pattern.phases[number]
     gain = before.minimum.point.objective - after.minimum.point.objective
-    if gain < LEAST_GAIN * max(after.chi2_reduced, 1.0):
+    if gain < max(LEAST_GAIN * max(after.chi2_reduced, 1.0), _detection_gain(after, number)):
         return False
     cell = np.array(phase.cell(after.values)[:3]) / np.array(phase.reference.cell[:3])
     if float(np.max(np.abs(cell - 1.0))) > LARGEST_STRAIN:
@@ -330,6 +331,16 @@ def _confirmed(before: FitResult, after: FitResult) -> bool:
     if float(state.fwhm[np.argmax(state.intensity)]) > WIDEST_DEG:
         return False
     return _is_present(after, number)
+
+
+def _detection_gain(result: FitResult, number: int) -> float:
+    """Return what the absence of a phase must cost for it to count as detected; see `detection`."""
+    estimate = estimate_masses(result)
+    own = np.zeros(estimate.masses.size)
+    own[number] = 1.0
+    variances = estimate.variances(own)
+    widening = min(sum(variances.values()) / variances[COUNTING], 25.0) if variances[COUNTING] > 0.0 else 1.0
+    return widening * chi_squared_quantile(effective_parameters(result, number))
 
 
 def presence(result: FitResult, number: int) -> float:

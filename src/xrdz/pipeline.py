@@ -266,7 +266,7 @@ def _phases(
     """Return what was found about each phase; `limits` are those of the uncorrected masses."""
     phases = {}
     total = float(estimate.masses.sum())
-    uncorrected = estimate.masses * contrast.tau
+    uncorrected = float((estimate.masses * contrast.tau).sum())
     for number, phase in enumerate(result.pattern.phases):
         quantity = fraction_quantity(estimate, number)
         for other, profile in weak.items():
@@ -279,15 +279,13 @@ def _phases(
         axis, texture_r = _texture(result, phase)
         detected = number not in weak or weak[number].detected
         volume = phase.mass_per_scale(result.values) * phase.normalisation / phase.reference.mass_per_cell
-        smallest = float(limits[number] / max(1.0 - limits[number], 1e-12) / contrast.tau[number])
-        smallest *= float(uncorrected.sum() - uncorrected[number])
-        rest = total - float(estimate.masses[number])
+        limit = float(limits[number] * uncorrected / (contrast.tau[number] * total))
         phases[phase.id] = PhaseAnalysis(
             id=phase.id,
             formula=phase.reference.formula,
             detected=detected,
             mass_fraction=quantity,
-            detection_limit=smallest / (rest + smallest) if rest > 0.0 else float(limits[number]),
+            detection_limit=min(limit, 1.0),
             cell=cell,
             density=DALTON_PER_CUBIC_ANGSTROM * phase.reference.mass_per_cell / volume,
             size_nm=size_nm(result, phase) if detected else None,
