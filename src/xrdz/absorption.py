@@ -321,7 +321,6 @@ def absorption_findings(
         f"{name} {mu:.0f}/cm ({brindley_class(mu, COARSE_UM if math.isnan(size) else size)})"
         for name, mu, size in zip(contrast.ids, contrast.attenuation, contrast.diameter_um, strict=True)
     )
-    sizes = "particle sizes in [particle_size_um] of the method, or grinding below 5 micrometres"
     if contrast.sizes_stated:
         reach = np.abs(contrast.attenuation - contrast.mean) * 0.5e-4 * contrast.diameter_um
         if float(reach.max()) <= 0.5:
@@ -346,7 +345,7 @@ def absorption_findings(
             Code.MICROABSORPTION_RISK,
             f"{grains}{what or 'the masses beyond trust'} by absorption contrast: {named}",
             where=moved[0][0] if moved else "",
-            suggestion=f"state {sizes}",
+            suggestion="state the sizes in [particle_size_um] of the method, or grind below 5 micrometres",
         )
     ]
 
