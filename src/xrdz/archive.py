@@ -771,8 +771,8 @@ def part_rows(path: Path) -> list[Row]:
         return [Row.of(json.loads(line)) for line in _lines(file, "rows")]
 
 
-def part_documents(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON documents of a part, one a row.
+def part_lines(path: Path) -> list[str]:
+    """Return the JSON documents of a part as text, one a row.
 
     Raises
     ------
@@ -780,7 +780,19 @@ def part_documents(path: Path) -> list[dict[str, Any]]:
         If the file is damaged or no part of an archive.
     """
     with reading(path) as file:
-        return [json.loads(line) for line in _lines(file, "documents")]
+        return _lines(file, "documents")
+
+
+def part_documents(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON documents of a part, one a row.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged or no part of an archive.
+    """
+    for line in part_lines(path):
+        yield json.loads(line)
 
 
 def document_of(scan: StoredScan) -> dict[str, Any]:

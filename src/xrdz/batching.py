@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from xrdz.analysis import Analysis
-from xrdz.archive import Row, StoredScan, analysis_from_archive, part_rows
+from xrdz.archive import Row, StoredScan, analysis_from_archive, document_of, part_rows
 from xrdz.errors import InputError
 from xrdz.inputs import Listing, ScanInput, common_root, fingerprint, list_inputs, stat_of
 from xrdz.method import Method, default_method, is_cif, read_method
@@ -190,7 +190,7 @@ def plan_batch(request: Request, spec: RunSpec, options: Options) -> Plan:
     samples = None if request.sheet is None else SampleIndex(request.sheet)
     known: Mapping[str, StoredScan] = {}
     if run is not None and not options.force:
-        known = newest(rows_of_parts(run, notes, request.shard))
+        known = newest(rows_of_parts(run, notes, request.shard, messages=False))
     todo: list[ScanInput] = []
     kept: list[StoredScan] = []
     for scan in mine:
@@ -341,7 +341,8 @@ def _reopened(stored: StoredScan, places: Mapping[str, ScanInput], spec: RunSpec
     """Return the analysis of a stored row, or the failed one of an input without."""
     if stored.row.entry:
         return analysis_from_archive(stored)
-    return refused_analysis(places[stored.name], spec, stored.row)
+    message = document_of(stored)["batch"]["message"] or ""
+    return refused_analysis(places[stored.name], spec, replace(stored.row, message=message))
 
 
 @dataclass

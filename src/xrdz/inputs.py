@@ -165,6 +165,7 @@ def is_pack_name(name: str) -> bool:
 def scans_at(place: str, problem: str = "", root: str = "") -> Iterator[ScanInput]:
     """Yield the scan that is a file, or the scans that are packed in it."""
     path = os.path.abspath(place)
+    path = place if path == place else path  # one text in memory, where millions are listed
     name = input_name(path, root)
     if problem:
         yield ScanInput(name, place, path, problem=problem)

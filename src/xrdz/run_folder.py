@@ -18,7 +18,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -285,13 +285,16 @@ def part_paths(run: RunFolder, shard: Shard | None = None) -> Iterator[Path]:
             yield from sorted(label.glob("*.h5"))
 
 
-def rows_of_parts(run: RunFolder, notes: list[str] | None = None, shard: Shard | None = None) -> Iterator[StoredScan]:
+def rows_of_parts(
+    run: RunFolder, notes: list[str] | None = None, shard: Shard | None = None, *, messages: bool = True
+) -> Iterator[StoredScan]:
     """Yield every row of every part; a damaged part is set aside, which makes its inputs be analysed again.
 
     Parameters
     ----------
     notes : takes a message for each part that was set aside; None to raise instead
     shard : leave out the other shares of the same division
+    messages : whether rows keep theirs, which take more memory than the rest
     """
     for path in part_paths(run, shard):
         try:
@@ -303,7 +306,7 @@ def rows_of_parts(run: RunFolder, notes: list[str] | None = None, shard: Shard |
             notes.append(f"{error} (set aside as {path.with_suffix('.damaged').name})")
             continue
         for number, row in enumerate(rows):
-            yield StoredScan(row, path, number)
+            yield StoredScan(row if messages else replace(row, message=""), path, number)
 
 
 def _age(scan: StoredScan) -> tuple[str, str]:

@@ -97,46 +97,55 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Analyse what is not done yet, write the tables, and return the exit code."""
-    from xrdz.archive import document_of
-    from xrdz.batching import Counts, execute, locked, open_request, plan_batch
     from xrdz.results import parse_formats, require_libraries, write_results
-    from xrdz.run_folder import Shard, mark_finished, parse_shard
+    from xrdz.run_folder import Shard, parse_shard
 
     formats = parse_formats(args.tables)
     require_libraries(formats)
     shard = Shard() if args.shard is None else parse_shard(args.shard)
     request, options = requested(args, args.inputs, shard=shard)
+    with stop_on_signals() as stop:
+        counts, total, all_shares = analyse(request, options, stop, as_json=args.json)
+        written = write_results(args.out, formats) if all_shares or shard.count == 1 else []
+    _conclude(args.out, counts, total, written, shard.label if shard.count > 1 else "")
+    if counts.answered + counts.failed < total:
+        return INTERRUPTED
+    return SOME_FAILED if counts.failed else 0
+
+
+def analyse(
+    request: Request, options: Options, stop: threading.Event, *, as_json: bool = False
+) -> tuple[Counts, int, bool]:
+    """Work on a request and return how its rows ended, how many it has, and whether all shares of the run are done."""
+    from xrdz.archive import document_of
+    from xrdz.batching import Counts, execute, locked, open_request, plan_batch
+    from xrdz.run_folder import mark_finished
+
     spec, note = open_request(request)
     run = spec.run
     assert run is not None
     counts = Counts()
-    with stop_on_signals() as stop:
-        lock = locked(spec)
-        try:
-            mark_finished(run, shard, finished=False)
-            plan = plan_batch(request, spec, options)
-            for line in (note, *plan.notes):
-                say(line)
-            counts.add(scan.row for scan in plan.kept)
-            if args.json:
-                for stored in plan.kept:
-                    _print(document_of(stored))
-            progress = Progress(plan.total, len(plan.kept), sys.stderr)
-            for report in execute(plan, options, stop):
-                counts.add(report.rows)
-                progress.advance(report.rows, counts)
-                if args.json:
-                    _print_documents(report.part)
-            progress.end(counts)
-            complete = counts.answered + counts.failed == plan.total
-            last = mark_finished(run, shard, finished=complete)
-        finally:
-            lock.__exit__()
-        written = write_results(args.out, formats) if last or shard.count == 1 else []
-    _conclude(args.out, counts, plan.total, written, shard.label if shard.count > 1 else "")
-    if not complete:
-        return INTERRUPTED
-    return SOME_FAILED if counts.failed else 0
+    lock = locked(spec)
+    try:
+        mark_finished(run, request.shard, finished=False)
+        plan = plan_batch(request, spec, options)
+        for line in (note, *plan.notes):
+            say(line)
+        counts.add(scan.row for scan in plan.kept)
+        if as_json:
+            for stored in plan.kept:
+                _print(document_of(stored))
+        progress = Progress(plan.total, len(plan.kept), sys.stderr)
+        for report in execute(plan, options, stop):
+            counts.add(report.rows)
+            progress.advance(report.rows, counts)
+            if as_json:
+                _print_documents(report.part)
+        progress.end()
+        complete = counts.answered + counts.failed == plan.total
+        return counts, plan.total, mark_finished(run, request.shard, finished=complete)
+    finally:
+        lock.__exit__()
 
 
 def requested(args: argparse.Namespace, inputs: list[str], **more: Any) -> tuple[Request, Options]:
@@ -238,7 +247,7 @@ class Progress:
         self.stream.write(f"\r\x1b[2K{text}" if self.is_terminal else f"{text}\n")
         self.stream.flush()
 
-    def end(self, counts: Counts) -> None:
+    def end(self) -> None:
         """Leave the terminal's line and say how fast it was."""
         if self.is_terminal:
             self.stream.write("\r\x1b[2K")
@@ -246,7 +255,6 @@ class Progress:
         fresh = self.done - self.before
         if fresh:
             say(f"{fresh} scans in {_duration(seconds)}, {fresh / max(seconds, 1e-3):.3g} scans/s")
-        del counts
 
 
 def _duration(seconds: float) -> str:
