@@ -546,8 +546,9 @@ def _recipe_findings(graphite: Figures, other: Figures) -> str:
     worse = {name: f"{other[name] - graphite[name]:.0f}" for name in ("deviance", "pure_deviance")}
     return f"""Measured: with A = 0.43 the RMS is {100 * other["rms"]:.2f}, as small as the published one (which
         polarization that recipe used we do not know), but the deviance is {worse["deviance"]} larger than with A = 0.80
-        in the mixtures, and {worse["pure_deviance"]} in the pure scans. So the scans reject that A. It moves the scales of fluorite and zincite by {moved("fluorite")} and
-        {moved("zincite")} % against corundum, and happens to cancel most of what is left. xrdz does not use it.
+        in the mixtures, and {worse["pure_deviance"]} in the pure scans. So the scans
+        reject that A. It moves the scales of fluorite and zincite by {moved("fluorite")} and {moved("zincite")} %
+        against corundum, and happens to cancel most of what is left. xrdz does not use it.
 
         Measured: with the monochromator's A = 0.80, zincite over corundum is {low(graphite["absolute"], "zincite")} %
         low between the pure scans and {low(mixed, "zincite")} % low in the mixtures, fluorite
@@ -727,8 +728,8 @@ def systematics_text(entries: Sequence[Mapping[str, Any]]) -> str:
 
             Referent: the truth of own simulations (`benchmarks/systematics.py`, 3e6 counts, 20 to 110 deg, seeds 0 to
             LAST). *Before* is a fit that ignores the cause (held at what a plain program assumes, everything else of
-            its kind at the truth), *after* the product with the usual candidates and nothing known of the specimen. Errors of ln Z in
-            percent, means over the scans, *after* with the mean standard uncertainty in brackets.""".replace(
+            its kind at the truth), *after* the product with the usual candidates and nothing known of the specimen.
+            Errors of ln Z in percent, means over the scans, *after* with the mean standard uncertainty in brackets.""".replace(
                 "LAST", str(seeds - 1)
             )
         )
@@ -876,7 +877,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures[name] = make()
         figures.setdefault("commits", {})[name] = commit()
         sys.stderr.write(f"{name}: {time.perf_counter() - began:.0f} s\n")
-        stored.write_text(json.dumps(rounded(figures), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        stored.write_text(json.dumps(rounded(figures), indent=1) + "\n", encoding="utf-8")
     (options.out / "validation.md").write_text(document(rounded(figures)), encoding="utf-8")
     return 0
 
