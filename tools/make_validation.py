@@ -729,7 +729,7 @@ def systematics_text(entries: Sequence[Mapping[str, Any]]) -> str:
             Referent: the truth of own simulations (`benchmarks/systematics.py`, 3e6 counts, 20 to 110 deg, seeds 0 to
             LAST). *Before* is a fit that ignores the cause (held at what a plain program assumes, everything else of
             its kind at the truth), *after* the product with the usual candidates and nothing known of the specimen.
-            Errors of ln Z in percent, means over the scans, *after* with the mean standard uncertainty in brackets.""".replace(
+            Errors of ln Z in percent are means over the scans, the mean standard uncertainty in brackets.""".replace(
                 "LAST", str(seeds - 1)
             )
         )
