@@ -265,7 +265,7 @@ def test_any_reference_can_be_a_standard() -> None:
 
 
 def test_an_unknown_standard_is_refused() -> None:
-    with pytest.raises(InputError, match="lab7"):
+    with pytest.raises(InputError, match=r"lab7.*did you mean .lab6.*srm660c"):
         calibrate(simulated_standard(seed=1, total=1e5), "lab7", start=KNOWN)
 
 

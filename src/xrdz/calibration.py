@@ -28,16 +28,16 @@ import numpy as np
 from xrdz.conditions import Conditions, conditions_of
 from xrdz.crystal import free_cell_names, free_cell_values
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.errors import FitError
+from xrdz.errors import FitError, InputError
 from xrdz.evidence import ENTER_GAIN
-from xrdz.fields import Estimate
+from xrdz.fields import Estimate, nearest
 from xrdz.findings import Code, Finding, info, warning
 from xrdz.fit import FitResult, Status, bounds_that_matter, fit
 from xrdz.instrument import Instrument, IntensityResponse, Resolution
 from xrdz.method import is_cif, phase_id
 from xrdz.parameters import Parameter
 from xrdz.profile import DEGREE
-from xrdz.reference import Reference, reference, reference_from_cif
+from xrdz.reference import Reference, reference, reference_from_cif, reference_ids
 from xrdz.residuals import Agreement, ResidualPeak, agreement_of, unexplained_peaks
 
 CERTIFIED_AT_C = 22.5
@@ -302,7 +302,14 @@ def _record(diffractogram: Diffractogram, standard: Standard) -> dict[str, str]:
 def _reference_of(identifier: str) -> Reference:
     if is_cif(identifier):
         return replace(reference_from_cif(Path(identifier)), id=phase_id(identifier))
-    return reference(standard_phase(identifier.lower()))
+    phase = standard_phase(identifier.lower())
+    if phase not in reference_ids():
+        close = nearest(identifier.lower(), (*STANDARDS, *reference_ids()))
+        raise InputError(
+            f"standard {identifier!r} is not known; did you mean {close!r}? Standards: {', '.join(STANDARDS)}; any "
+            "reference id of `xrdz reference list` or a CIF file is one without a certificate"
+        )
+    return reference(phase)
 
 
 def standard_parameters(standard: Standard, item: Reference, temperature_k: float | None) -> list[Parameter]:
@@ -421,6 +428,9 @@ def resolution_of(result: FitResult, item: Reference, standard: Standard, covari
         name: Estimate(float(value), math.sqrt(float(variance)))
         for name, value, variance in zip(names, values, np.diag(joint), strict=True)
     }
+    # A parameter on its bound is correlated with nothing; what rounding leaves of it is no number to write down.
+    scale = np.sqrt(np.diag(joint))
+    joint[np.abs(joint) < 1e-12 * scale * scale[:, None]] = 0.0
     rows = tuple(tuple(float(entry) for entry in row) for row in 0.5 * (joint + joint.T))
     return Resolution(**estimates, parameters=names, covariance=rows)
 
