@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # the benchmarks are programs, not a package
 
 import false_detection  # noqa: E402
+import fit_statistics  # noqa: E402
 import population  # noqa: E402
 import systematics  # noqa: E402
 
@@ -68,8 +69,8 @@ PHILIPS = Instrument(
 )
 DARA_IDS = {"TiO2": "anatase", "ZnO": "zincite", "V2O5": "v2o5", "ZrO2": "baddeleyite", "NiO": "nio"}
 MEASURED = ("cpd", "recipe", "dara", "simulated", "standards", "cost")
-SECTIONS = (*MEASURED, "systematics", "population", "false")
-POPULATION_SEED, FALSE_SEED = 30_000, 40_000
+SECTIONS = (*MEASURED, "statistics", "systematics", "population", "false")
+POPULATION_SEED, FALSE_SEED, STATISTICS_SEED = 30_000, 40_000, 50_000
 """First seeds; no constant of the program was chosen on them."""
 
 CPD_IDS = ("corundum", "fluorite", "zincite")
@@ -286,6 +287,14 @@ def cost_numbers(data: Path) -> Figures:
     medians = {name: float(np.median(values)) for name, values in times.items()}
     ratio = float(np.median(np.array(times["candidates"]) / np.array(times["plain"])))
     return {**medians, "ratio": ratio}
+
+
+def statistics_numbers(trials: int, first_seed: int) -> Figures:
+    """Return pulls and convergence on the engine's own model."""
+    seeds = range(first_seed, first_seed + trials)
+    fit_statistics.run_trial(seeds[0], "drawn")
+    records = [fit_statistics.run_trial(seed, "drawn") for seed in seeds]
+    return {**fit_statistics.summary_of(records), "seeds": [seeds[0], seeds[-1]]}
 
 
 def population_numbers(scans: int, jobs: int, first_seed: int) -> Figures:
@@ -701,6 +710,36 @@ def standards_text(figures: Figures) -> str:
     )
 
 
+def statistics_text(figures: Figures) -> str:
+    """Return the section of the engine on its own model."""
+    rows = []
+    for kind, name in (("posterior", "counting and priors"), ("combined", "with background and misfit")):
+        pull = figures[f"pull_{kind}"]
+        rows.append(
+            [
+                name,
+                f"{pull['mean']:+.3f} +- {pull['mean_se']:.3f}",
+                f"{pull['sd']:.3f} +- {pull['sd_se']:.3f}",
+                f"{100 * pull['inside95']:.1f}",
+            ]
+        )
+    return (
+        prose(
+            f"""## The fit on its own model
+
+            Referent: the truth of own simulations whose nuisances come from the fit's priors
+            (`benchmarks/fit_statistics.py`, seeds {figures["seeds"][0]} to {figures["seeds"][1]}). Pulls are (ln Z -
+            true ln Z) / u of the {figures["reached"]} scans where u is below 0.1. They should have mean 0 and standard
+            deviation 1."""
+        )
+        + table(("uncertainty", "mean pull", "sd of pulls", "inside 1.96 u, %"), rows)
+        + prose(
+            f"""The generic start led to the minimum that a start at the truth finds in {figures["reached_all"]} of
+            {figures["trials"]} scans."""
+        )
+    )
+
+
 def systematics_text(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of physics.md, before and after."""
     rows = []
@@ -825,6 +864,7 @@ TEXTS: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("dara", dara_text),
     ("simulated", simulated_text),
     ("standards", standards_text),
+    ("statistics", statistics_text),
     ("systematics", systematics_text),
     ("population", population_text),
     ("false", false_text),
@@ -884,7 +924,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def makers(data: Path, plots: Path, jobs: int, *, quick: bool) -> dict[str, Callable[[], Any]]:
     """Return what measures each section; `quick` makes a tenth of the simulations."""
-    seeds, scans, absent, content = (1, 30, 50, 15) if quick else (4, 300, 600, 150)
+    seeds, scans, absent, content, trials = (1, 30, 50, 15, 50) if quick else (4, 300, 600, 150, 500)
 
     def false_numbers() -> Figures:
         chosen = range(FALSE_SEED, FALSE_SEED + absent)
@@ -898,6 +938,7 @@ def makers(data: Path, plots: Path, jobs: int, *, quick: bool) -> dict[str, Call
         "simulated": lambda: simulated_numbers(data, plots),
         "standards": lambda: standards_numbers(data),
         "cost": lambda: cost_numbers(data),
+        "statistics": lambda: statistics_numbers(trials, STATISTICS_SEED),
         "systematics": lambda: systematics.summary_of(systematics.run_all(range(seeds), jobs)),
         "population": lambda: population_numbers(scans, jobs, POPULATION_SEED),
         "false": false_numbers,
