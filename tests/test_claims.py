@@ -377,7 +377,8 @@ def test_a_dependent_claim_is_met_only_with_one_of_its_parents(
         for result in results:
             assert result.probability is None or 0.0 <= result.probability <= 1.0
             assert result.joint_probability is None or 0.0 <= result.joint_probability <= 1.0
-            assert set(result.to_dict()) == {"claim", "verdict", "probability", "value", "limits", "rule", "why"}
+            assert result.consumer_risk is None or result.producer_risk is None
+            assert {"claim", "verdict", "probability", "value", "limits", "rule", "why"} <= set(result.to_dict())
 
 
 @pytest.mark.parametrize(
@@ -544,6 +545,7 @@ def test_joint_probability_of_facts_and_independent_quantities() -> None:
     assert joint_probability([half, half, stated]) == 0.25
     assert joint_probability([half, FeatureCheck("carbon", Verdict.NOT_MET, "")]) == 0.0
     assert joint_probability([half, FeatureCheck("carbon", Verdict.NOT_ASSESSED, "")]) is None
+    assert joint_probability([half, FeatureCheck("porosity", Verdict.MET, "")]) is None  # a value without uncertainty
 
 
 def test_requirements_are_claims_by_name() -> None:

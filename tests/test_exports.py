@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from dataclasses import replace
@@ -19,14 +20,18 @@ from hypothesis import strategies as st
 
 from report_items import DATE, HOSTILE, LABORATORY, SAMPLE, clean_item, many_items, renamed
 from xrdz.cli import main
+from xrdz.commands.report import items_of
 from xrdz.errors import InputError
 from xrdz.exports import Table, cif_text, csv_text, lims_table, pdcif, write_exports, xlsx_bytes
-from xrdz.method import Instrument, Method
+from xrdz.method import Instrument, Method, read_method
+from xrdz.pipeline import analyse
 from xrdz.reference import DALTON_PER_CUBIC_ANGSTROM, reference
 from xrdz.reporting import ReportItem
-from xrdz.reporting.item import stored_order
+from xrdz.reporting.content import scan_content
+from xrdz.reporting.item import item_of_analysis, stored_order
 from xrdz.reporting.names import printable
 from xrdz.results import cell_text
+from xrdz.sample_sheet import read_sample_sheet
 
 SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
@@ -248,6 +253,25 @@ def test_the_command_reads_json_lines_and_takes_method_and_sheet(
     assert [row["customer"] for row in rows] == [SAMPLE.customer] * 3
 
 
+def test_the_archive_of_a_run_gives_the_report_of_a_fresh_analysis(tmp_path: Path, sample_data: Path) -> None:
+    """Customer, laboratory, decision and risks come back from the run's own files, without method or sheet at hand."""
+    scan = tmp_path / SAMPLE.file
+    shutil.copy(sample_data / SAMPLE.file, scan)
+    method = tmp_path / "lab.toml"
+    decision = "[decision]\nmethod_u_ln = 0.05\n[laboratory]\nname = 'Lab'\nsampling_plan = 'SP-9'\n"
+    method.write_text((sample_data / "snni_z1.00_clean.toml").read_text() + decision)
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(f"file,customer,received,porosity_percent\n{SAMPLE.file},{SAMPLE.customer},2026-11-16,51.5\n")
+    options = ["--method", str(method), "--sample", str(sheet), "--out", str(tmp_path / "run")]
+    assert main(["batch", str(scan), *options, "--jobs", "1"]) == 0
+    (stored,) = items_of([tmp_path / "run"], None, None)
+    (row,) = read_sample_sheet(sheet).samples
+    fresh = item_of_analysis(analyse(scan, read_method(method), sample=row))
+    assert scan_content(stored) == scan_content(fresh)
+    assert ["Customer", SAMPLE.customer] in scan_content(stored)["item"]
+    assert stored.sha256 == fresh.sha256
+
+
 def test_a_method_gives_its_letterhead_and_only_the_right_one_its_decision(item: ReportItem) -> None:
     document = item.document
     right = Method(laboratory=LABORATORY, instrument=Instrument(name="D8"))
@@ -256,7 +280,11 @@ def test_a_method_gives_its_letterhead_and_only_the_right_one_its_decision(item:
         assert stored_order(made, right, None).instrument == "D8"
         assert stored_order(made, right, None).decision["rule"] == "non-binary"
     other = stored_order(document, right, None)
-    assert (other.laboratory, other.instrument, dict(other.decision)) == (LABORATORY, "", {})
+    assert (other.laboratory, other.instrument, dict(other.decision)) == (
+        LABORATORY,
+        "",
+        document["method"]["decision"],
+    )
     assert stored_order({**document, "sample": {"customer": "C", "note": None}}, None, None).sample == {"customer": "C"}
 
 

@@ -73,13 +73,13 @@ def test_json_holds_what_the_contract_names(scans: Path, capsys: pytest.CaptureF
         assert 0.0 < phase["mass_fraction"]["value"] < 1.0
         low, high = phase["mass_fraction"]["interval95"]
         assert low < phase["mass_fraction"]["value"] < high
-    assert set(document["mass_ratio"]) == RATIO_KEYS
+    assert set(document["mass_ratio"]) >= RATIO_KEYS
     assert document["mass_ratio"]["interval95"][0] < 1.0 < document["mass_ratio"]["interval95"][1]
     assert document["mass_ratio"]["su"] >= document["mass_ratio"]["su_stat"] > 0.0
     total = math.sqrt(sum(row["u_ln"] ** 2 for row in document["budget"]))
     assert total == pytest.approx(document["mass_ratio"]["su"] / document["mass_ratio"]["value"], rel=1e-6)
     assert [claim["claim"] for claim in document["claims"]] == list(range(1, 11))
-    assert all(set(claim) == CLAIM_KEYS for claim in document["claims"])
+    assert all(set(claim) >= CLAIM_KEYS for claim in document["claims"])
     assert set(document["agreement"]) == {"rwp", "rexp", "gof", "rwp_background_subtracted", "durbin_watson"}
     assert set(document["timing"]) == {"read_s", "fit_s", "total_s"}
     assert document["source"]["wavelength"]["from"] == "file"

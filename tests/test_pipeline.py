@@ -96,7 +96,7 @@ def test_the_document_has_no_nan_and_every_key_of_the_contract() -> None:
     assert all(math.isfinite(value) for value in numbers(document))
     assert set(document) == {
         "schema", "source", "method", "software", "references_sha256", "status", "phases", "amorphous", "mass_ratio",
-        "budget", "elements", "claims", "agreement", "findings", "timing",
+        "budget", "elements", "claims", "agreement", "findings", "timing", "sample",
     }  # fmt: skip
     assert document["status"] == "converged"
     assert [phase["id"] for phase in document["phases"]] == ["sn", "ni3sn4"]

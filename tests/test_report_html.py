@@ -15,7 +15,7 @@ import pytest
 
 import browser as webdriver
 from browser import Browser
-from report_items import DATE, HOSTILE, clean_item, many_items, renamed
+from report_items import DATE, HOSTILE, clean_item, many_items, numbers_besides, renamed, unlike_items
 from xrdz.reporting import ReportItem, write_report
 from xrdz.reporting.content import scan_content
 from xrdz.reporting.control import Measurement, broken_rules, control_chart, seconds
@@ -340,6 +340,23 @@ def test_what_a_page_shows_is_the_content(quiet: Browser, small_run: Path, item:
     ]
     shown += [row[1] for key in ("agreement", "item", "measurement", "trace") for row in content[key]]
     assert [each for each in shown if re.sub(r"\s+", "", each) not in text] == []
+
+
+@needs_browser
+def test_every_number_on_the_pages_is_one_of_the_result(quiet: Browser, sample_data: Path, tmp_path: Path) -> None:
+    items = unlike_items(sample_data)
+    index = write_report(items, ["html"], tmp_path, date=DATE)[0]
+    quiet.open(index.as_uri())
+    quiet.wait("document.body.dataset.ready === 'yes'")
+    cells = (
+        "return [...document.querySelectorAll('#rows tr')].map(tr => [...tr.cells].slice(1).map(e => e.textContent))"
+    )
+    for row, item in zip(quiet.run(cells), items, strict=True):
+        assert numbers_besides(" ".join(row), item.document) == []
+    for path, item in zip(sorted(tmp_path.glob("scans/*.html")), items, strict=True):
+        quiet.open(path.as_uri())
+        quiet.wait("document.body.dataset.ready === 'yes'")
+        assert numbers_besides(quiet.run("return document.body.innerText"), item.document) == []
 
 
 @needs_browser

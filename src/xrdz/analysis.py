@@ -13,6 +13,7 @@ from xrdz.findings import Finding
 from xrdz.method import Method
 from xrdz.quantify import Quantity
 from xrdz.residuals import Agreement
+from xrdz.sample_sheet import Sample
 from xrdz.wavelength import Wavelength
 
 if TYPE_CHECKING:
@@ -83,13 +84,17 @@ class MassRatio:
             "numerator": self.numerator,
             "denominator": self.denominator,
             **quantity_dict(quantity),
+            "u_ln": number(self.su / self.value) if 0.0 < self.value < math.inf else None,
             "limit": self.limit,
         }
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything one scan and one method gave; a failed fit has the same type, without quantities."""
+    """Everything one scan and one method gave; a failed fit has the same type, without quantities.
+
+    `sample` is the row of the sample sheet the claims were judged with.
+    """
 
     diffractogram: Diffractogram
     method: Method
@@ -106,6 +111,7 @@ class Analysis:
     software: Mapping[str, str]
     timing: Mapping[str, float] = field(default_factory=dict)
     amorphous: Quantity | None = None
+    sample: Sample | None = None
     fit: FitResult | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +134,8 @@ class Analysis:
                 },
                 "metadata": {key: plain(value) for key, value in scan.metadata.items()},
             },
-            "method": {"name": self.method.name, "version": self.method.version, "sha256": self.method.sha256},
+            "sample": None if self.sample is None else self.sample.to_dict(),
+            "method": method_dict(self.method),
             "software": dict(self.software),
             "references_sha256": self.references_sha256,
             "status": self.status,
@@ -150,6 +157,19 @@ class Analysis:
         from xrdz.plotting import analysis_figure
 
         return analysis_figure(self, square_root=square_root)
+
+
+def method_dict(method: Method) -> dict[str, Any]:
+    """Return what the document says of its method: how to identify it, and what of it a report prints."""
+    return {
+        "name": method.name,
+        "version": method.version,
+        "sha256": method.sha256,
+        "instrument": method.instrument.name,
+        "decision": dict(vars(method.decision)),
+        "deviations": list(method.deviations),
+        "laboratory": dict(method.laboratory),
+    }
 
 
 def number(value: float | None) -> float | None:

@@ -99,6 +99,10 @@ class ClaimResult:
             "limits": None if self.limits is None else list(self.limits),
             "rule": self.rule,
             "why": self.why,
+            "joint_probability": self.joint_probability,
+            "consumer_risk": self.consumer_risk,
+            "producer_risk": self.producer_risk,
+            "provisional": self.provisional,
         }
 
 
@@ -200,12 +204,13 @@ def joint_probability(checks: Iterable[FeatureCheck]) -> float | None:
     """Return the probability that all features hold, None when one of them is not known.
 
     Quantities that move with Z share its quantiles, so their spans intersect; the others are independent. A plain
-    fact, or a value without an uncertainty, counts as certain.
+    fact counts as certain; a value without an uncertainty leaves the probability open.
     """
     known = list(checks)
-    if any(check.probability is None and check.verdict is Verdict.NOT_MET for check in known):
+    facts = [check for check in known if FEATURES[check.feature].limits is None]
+    if any(check.probability is None and check.verdict is Verdict.NOT_MET for check in facts):
         return 0.0
-    if any(check.probability is None and check.verdict is not Verdict.MET for check in known):
+    if any(check.probability is None and not (check in facts and check.verdict is Verdict.MET) for check in known):
         return None
     shared = [check.span for check in known if check.moves_with_ratio and check.span is not None]
     product = max(0.0, min(high for _, high in shared) - max(low for low, _ in shared)) if shared else 1.0

@@ -213,6 +213,7 @@ def analysis_of_trial(
         references_sha256=library_sha256(),
         software=software_versions(),
         amorphous=None if amounts is None else amounts.amorphous,
+        sample=sample,
         fit=result,
     )
 
@@ -382,6 +383,7 @@ def _failed(
         references_sha256=library_sha256(),
         software=software_versions(),
         timing={"read_s": read_s, "fit_s": fit_s, "total_s": read_s + fit_s},
+        sample=sample,
     )
 
 

@@ -33,12 +33,15 @@ class Sample:
     Parameters
     ----------
     file : name of the scan's file, or the end of its path
+    customer : name, and how to reach them
     ni_mass_percent, sn_mass_percent : chemical analysis, mass %
     ni_u : standard uncertainty of `ni_mass_percent`, mass %
     carbon_ratio_s : S = m(alloy) / m(carbon)
     porosity_percent : of the electrode layer, volume %
     powdered : whether the active material is a powder
     apparent_density_g_cm3 : of the electrode, g/cm^3
+    received, sampled : dates, as the laboratory writes them
+    condition : of the item when it was received
     """
 
     file: str = ""
@@ -54,6 +57,13 @@ class Sample:
     powdered: bool | None = None
     apparent_density_g_cm3: float | None = None
     note: str | None = None
+    received: str | None = None
+    sampled: str | None = None
+    condition: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the filled cells by column, as the analysis document holds them."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -232,4 +242,7 @@ COLUMNS: dict[str, Callable[[str, str], Any]] = {
     "powdered": _yes_no,
     "apparent_density_g_cm3": _number("a density in g/cm^3, from 0 to 30", 0.0, 30.0),
     "note": _text,
+    "received": _text,
+    "sampled": _text,
+    "condition": _text,
 }

@@ -16,6 +16,7 @@ provisional."""
 EPILOG = """\
 columns of the sheet (CSV; comma, semicolon or tab; only file is required):
   file, sample_id, operator, customer, note     text
+  received, sampled, condition                  text, for a report: two dates, and the item's state on receipt
   ni_mass_percent, sn_mass_percent, ni_u        mass %; ni_u is the standard uncertainty of ni_mass_percent
   carbon_ratio_s                                S = m(alloy)/m(carbon), a ratio
   carbon_present, powdered                      yes or no

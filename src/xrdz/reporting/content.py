@@ -7,7 +7,9 @@ take it as data. Rounding happens here and nowhere else; every number comes from
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from xrdz.claims import BY_NUMBER
@@ -39,9 +41,33 @@ RULES: Mapping[str, str] = {
 }
 """A decision rule by the words its name begins with, as a reader without ILAC-G8 at hand understands it."""
 
+RISKS: Mapping[str, tuple[str, str]] = {
+    "met": ("C", "C, the consumer's risk: that a claim reported as met does not hold"),
+    "not_met": ("P", "P, the producer's risk: that a claim reported as not met does hold"),
+}
+"""Letter and meaning of the risk of a verdict."""
+
+SPACES: Mapping[str, str] = {"ln": "the logarithm of a ratio", "logit": "the logit of a fraction"}
+
 PROVISIONAL = "provisional"
-REPRODUCIBILITY = "the laboratory's own"
+REPRODUCIBILITY = "laboratory's own"
 MISSING = "the sample sheet gives no "
+
+STATED: Mapping[str, str] = {
+    "carbon_present: yes": "carbon is stated",
+    "carbon_present: no": "no carbon, as stated",
+    "powdered: yes": "a powder, as stated",
+    "powdered: no": "no powder, as stated",
+    "carbon_ratio_s: ": "S: ",
+    "porosity_percent: ": "porosity: ",
+    "apparent_density_g_cm3: ": "density: ",
+    "the value lies within the limits; no uncertainty is stated": "within the limits, uncertainty not stated",
+    "the value lies outside the limits; no uncertainty is stated": "outside the limits, uncertainty not stated",
+}
+"""What a reason says of a column of the sample sheet, in words."""
+
+KEPT = ("carbon_present: yes", "powdered: yes", "were both detected", "lies within the limits")
+"""Ends of reasons that speak for a claim, so that they do not explain why it is not met."""
 
 PRINTED_KEYS = frozenset(
     {"name", "address", "contact", "location", "accreditation", "logo", "analyst", "authorised_by"}
@@ -68,6 +94,7 @@ def scan_content(item: ReportItem) -> dict[str, Any]:
         "status": status_text(document),
         "answer": answer(document),
         "headline": headline(document),
+        "alarm": alarm_text(document),
         "item": item_facts(item),
         "measurement": measurement_facts(item),
         "phases": phase_rows(document),
@@ -76,9 +103,12 @@ def scan_content(item: ReportItem) -> dict[str, Any]:
         "claims": claims,
         "unassessed": unassessed_text(claims),
         "rules": rules(document),
+        "risks": risk_words(claims),
+        "decided": decided_text(document, order),
         "provisional": provisional_text(document, order),
         "agreement": agreement(document),
         "findings": findings(document),
+        "grouped": grouped(findings(document)),
         "trace": trace(document),
         "no_plot": "" if item.curves is not None else NO_CURVES if document.get("phases") else NO_FIT,
     }
@@ -121,13 +151,17 @@ def ratio_text(ratio: Mapping[str, Any]) -> str:
 
 
 def answer(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return label, value and interval of the mass ratio; empty texts without one."""
+    """Return label, sign, value and interval of the mass ratio; empty texts without one."""
     ratio = document.get("mass_ratio")
     if not ratio:
-        return {"label": "", "value": "", "interval": ""}
+        return {"label": "", "sign": "", "value": "", "interval": ""}
     limited = ratio.get("limit") is not None
-    interval = "" if limited else interval_text(*ratio["interval95"])
-    return {"label": ratio_label(document), "value": ratio_text(ratio), "interval": interval}
+    return {
+        "label": ratio_label(document),
+        "sign": "" if limited else "=",
+        "value": ratio_text(ratio),
+        "interval": "" if limited else interval_text(*ratio["interval95"]),
+    }
 
 
 def headline(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -136,10 +170,21 @@ def headline(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     if all(claim["verdict"] == "not_assessed" for claim in claims):
         return []
     return [
-        {"claim": claim["claim"], "verdict": claim["verdict"], "words": VERDICT_WORDS[claim["verdict"]]}
+        {
+            "claim": claim["claim"],
+            "verdict": claim["verdict"],
+            "words": VERDICT_WORDS[claim["verdict"]],
+            "provisional": is_provisional(claim),
+        }
         for claim in claims
         if claim["claim"] in (1, 2)
     ]
+
+
+def alarm_text(document: Mapping[str, Any]) -> str:
+    """Return how many severe findings there are, "" without any; it stands beside the result."""
+    severe = sum(finding.get("level") == "severe" for finding in document.get("findings") or ())
+    return f"{severe} severe finding{'s' if severe > 1 else ''}, see below" if severe else ""
 
 
 def item_facts(item: ReportItem) -> list[list[str]]:
@@ -150,7 +195,9 @@ def item_facts(item: ReportItem) -> list[list[str]]:
         ["Item tested", sample_id(item) or NOT_STATED],
         ["Received", str(sample.get("received") or NOT_STATED)],
     ]
-    for label, key in (("Sampled", "sampled"), ("Condition", "condition"), ("Note", "note")):
+    if sample.get("sampled"):
+        rows[-1][1] += f", sampled {sample['sampled']}"
+    for label, key in (("Condition", "condition"), ("Note", "note")):
         if sample.get(key):
             rows.append([label, str(sample[key])])
     if laboratory.get("location"):
@@ -205,7 +252,7 @@ def radiation_text(wavelength: Mapping[str, Any]) -> str:
 
 
 def phase_rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the cells of the table of phases, by column."""
+    """Return the cells of the table of phases, by column; of a phase that was not detected the share alone."""
     return [_phase_row(phase) for phase in document.get("phases") or ()]
 
 
@@ -224,11 +271,11 @@ def _phase_row(phase: Mapping[str, Any]) -> dict[str, str]:
         "share": percent(fraction) if detected else "not detected",
         "interval": interval_text(_times(low, 100), _times(high, 100)) if detected else _at_most(high),
         "absolute": "" if absolute is None else percent(absolute),
-        "detection_limit": "" if phase.get("detection_limit") is None else f"{100 * phase['detection_limit']:.2g}",
-        "cell": cell_text(phase.get("cell") or {}),
+        "detection_limit": "" if phase.get("detection_limit") is None else two_digits(100 * phase["detection_limit"]),
+        "cell": cell_text(phase.get("cell") or {}) if detected else "",
         "size": estimated(phase.get("size_nm")),
-        "texture": f"{estimated(r)} [{axis}]" if r else "",
-        "r_bragg": "" if phase.get("r_bragg") is None else f"{phase['r_bragg']:.1f}",
+        "texture": f"{estimated(r)} [{axis}]" if r and detected else "",
+        "r_bragg": f"{phase['r_bragg']:.1f}" if phase.get("r_bragg") is not None and detected else "",
     }
 
 
@@ -266,7 +313,12 @@ def cell_text(cell: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _at_most(high: float | None) -> str:
-    return "" if high is None else f"< {100 * high:.2g}"
+    return "" if high is None else f"< {two_digits(100 * high)}"
+
+
+def two_digits(value: float) -> str:
+    """Return a positive number with two significant digits, without an exponent up to thousands."""
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
 
 
 def _times(value: float | None, factor: float) -> float | None:
@@ -282,10 +334,10 @@ def budget(document: Mapping[str, Any], order: Order) -> dict[str, Any]:
     rows.sort(key=lambda row: -row[1])
     ratio = document.get("mass_ratio") or {}
     combined = ""
-    if rows and ratio.get("value") and ratio.get("su"):
-        combined = percent_text(100.0 * ratio["su"] / ratio["value"])
+    if rows and ratio.get("u_ln") is not None:
+        combined = percent_text(100.0 * ratio["u_ln"])
     drawn, others = rows[:MOST_BARS], rows[MOST_BARS:]
-    small = f"each at most {percent_text(others[0][1])}: " if others else ""
+    small = f"Others, each at most {percent_text(others[0][1])}: " if others else ""
     own = order.decision.get("method_u_ln")
     laboratory = [(REPRODUCIBILITY, 100.0 * own)] if rows and own else []
     return {
@@ -302,8 +354,9 @@ def _bar(row: tuple[str, float], drawn: bool) -> dict[str, Any]:
 
 
 def percent_text(value: float) -> str:
-    """Return a share of Z in percent with two decimals."""
-    return f"{at_decimals(value, 2)} %" if value >= SMALLEST_PERCENT else "< 0.01 %"
+    """Return a share of Z in percent with two decimals, one from ten and none from a hundred percent."""
+    decimals = 2 if value < 10.0 else 1 if value < 100.0 else 0
+    return f"{at_decimals(value, decimals)} %" if value >= SMALLEST_PERCENT else "< 0.01 %"
 
 
 def claim_content(claim: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,37 +369,60 @@ def claim_content(claim: Mapping[str, Any]) -> dict[str, Any]:
     value, limits, p = claim.get("value"), claim.get("limits"), claim.get("probability")
     return {
         "claim": number,
-        "text": known.text.replace("^3", "³") if known else "",
-        "value": "" if value is None else f"{factor * value:.4g}{unit}",
+        "text": known.text.replace("^3", "³").replace(" %", "\u00a0%") if known else "",
+        "value": "" if value is None else f"{factor * value:{'.6g' if p is None else '.3g'}}{unit}",
         "limits": "" if not limits else f"{factor * limits[0]:g} to {factor * limits[1]:g}{unit}",
         "probability": probability_text(p),
         "verdict": claim["verdict"],
         "words": VERDICT_WORDS[claim["verdict"]],
-        "provisional": PROVISIONAL in str(claim.get("why", "")),
-        "why": why_text(str(claim.get("why", "")), claim["verdict"]),
+        "provisional": is_provisional(claim),
+        "why": in_shown_unit(why_text(str(claim.get("why", "")), claim["verdict"]), factor, unit),
         "risk": risk_text(claim),
     }
+
+
+def is_provisional(claim: Mapping[str, Any]) -> bool:
+    """Return whether a claim's verdict holds only until the laboratory has stated its own reproducibility."""
+    return PROVISIONAL in str(claim.get("why", ""))
+
+
+def in_shown_unit(why: str, factor: float, unit: str) -> str:
+    """Return a reason whose intervals and limits are in the unit in which the claim's value is shown."""
+    if not unit:
+        return why
+    number = r"\d+(?:\.\d+)?(?:e-\d+)?"
+
+    def scaled(match: re.Match[str]) -> str:
+        words, low, high = match.groups()
+        ends = [f"{factor * float(end):.4g}" for end in (low, high) if end]
+        return f"{words} {' to '.join(ends)}{unit}"
+
+    return re.sub(rf"(% interval|lower limit|upper limit) ({number})(?: to ({number}))?", scaled, why)
 
 
 def why_text(why: str, verdict: str) -> str:
     """Return what a verdict rests on, as short as it can be said.
 
     The remark about a provisional verdict is left out, it is printed once for all; so are the parents of a claim that
-    is met or that its own features leave open, and the missing values of one that its parents decide; and what several
-    parts begin with is said once.
+    is met or that its own features leave open; of a claim whose parents are not met, what speaks for it and what is
+    missing; and what several parts begin with is said once.
     """
     parts = [part for part in why.split("; ") if not part.startswith(PROVISIONAL)]
     own = [part for part in parts if not part.startswith("claim ")]
     if verdict in ("met", "not_assessed") and own:
         parts = own
     decided = [part for part in parts if part.startswith("claim ") and part.endswith(": not met")]
-    if verdict == "not_met" and decided and all(part in decided or part.startswith(MISSING) for part in parts):
-        parts = decided
+    if verdict == "not_met" and decided:
+        against = [part for part in own if not part.endswith(KEPT) and not part.startswith(MISSING)]
+        parts = [*(against if against != ["no uncertainty is stated"] else []), *decided]
     missing = [part.removeprefix(MISSING) for part in parts if part.startswith(MISSING)]
     if len(missing) > 1:
         others = [part for part in parts if not part.startswith(MISSING)]
         parts = [MISSING + ", nor ".join(missing), *others]
-    return "; ".join(parts)
+    text = "; ".join(parts)
+    for column, words in STATED.items():
+        text = text.replace(column, words)
+    return text
 
 
 def unassessed_text(claims: Sequence[Mapping[str, Any]]) -> str:
@@ -370,12 +446,24 @@ def shortened(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def risk_text(claim: Mapping[str, Any]) -> str:
-    """Return the specific risk of the decision in words, "" where none is known."""
-    if claim.get("consumer_risk") is not None:
-        return f"consumer's risk {probability_text(claim['consumer_risk'])}"
-    if claim.get("producer_risk") is not None:
-        return f"producer's risk {probability_text(claim['producer_risk'])}"
-    return ""
+    """Return the specific risk of the decision behind the letter of its kind, "" where none is known."""
+    risk = {"met": claim.get("consumer_risk"), "not_met": claim.get("producer_risk")}.get(claim["verdict"])
+    return "" if risk is None else f"{RISKS[claim['verdict']][0]} {probability_text(risk)}"
+
+
+def risk_words(claims: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the letters of the risks mean, for those that are shown."""
+    shown = {claim["verdict"] for claim in claims if claim["risk"]}
+    words = "; ".join(meaning for verdict, (_, meaning) in RISKS.items() if verdict in shown)
+    return f"{words} (JCGM 106:2012), its parents included." if words else ""
+
+
+def decided_text(document: Mapping[str, Any], order: Order) -> str:
+    """Return how the intervals of the decision differ from those of the scan, "" when they do not."""
+    own = order.decision.get("method_u_ln")
+    if not own or not document.get("mass_ratio"):
+        return ""
+    return f"Intervals of the decision include the laboratory's own reproducibility of Z, {percent_text(100.0 * own)}."
 
 
 def probability_text(p: float | None) -> str:
@@ -389,18 +477,23 @@ def probability_text(p: float | None) -> str:
 
 def rules(document: Mapping[str, Any]) -> list[str]:
     """Return the decision rules that were applied, each once and in words."""
-    found: dict[str, None] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for claim in document.get("claims") or ():
-        rule = str(claim.get("rule") or "")
+        rule, _, space = str(claim.get("rule") or "").partition(", in ")
         words = next((text for start, text in RULES.items() if rule.startswith(start)), None)
         if words is not None and claim.get("verdict") != "not_assessed":
-            found[f"{rule}: {words}."] = None
-    return list(found)
+            spaces = found.setdefault((rule, words), [])
+            spaces += [SPACES[space]] if space in SPACES and SPACES[space] not in spaces else []
+    told = [
+        f"{rule}: {words}{'; decided in ' if spaces else ''}{' and '.join(spaces)}."
+        for (rule, words), spaces in found.items()
+    ]
+    return [text if number == 0 else text[0].upper() + text[1:] for number, text in enumerate(told)]
 
 
 def provisional_text(document: Mapping[str, Any], order: Order) -> str:
     """Return in plain words why verdicts are provisional, "" when none is."""
-    claims = [claim for claim in document.get("claims") or () if PROVISIONAL in str(claim.get("why", ""))]
+    claims = [claim for claim in document.get("claims") or () if is_provisional(claim)]
     if not claims:
         return ""
     reasons = {
@@ -439,6 +532,17 @@ def findings(document: Mapping[str, Any]) -> list[dict[str, str]]:
     return sorted(rows, key=lambda row: LEVELS.index(row["level"]) if row["level"] in LEVELS else 0)
 
 
+def grouped(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return the findings with those that share level, code and remedy as one entry of several messages."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        groups.setdefault((row["level"], row["code"], row["suggestion"]), []).append(row["message"])
+    return [
+        {"level": level, "code": code, "suggestion": suggestion, "messages": messages}
+        for (level, code, suggestion), messages in groups.items()
+    ]
+
+
 def trace(document: Mapping[str, Any]) -> list[list[str]]:
     """Return label and text of what makes the result traceable to raw bytes."""
     software = ", ".join(f"{name} {version}" for name, version in (document.get("software") or {}).items())
@@ -448,6 +552,13 @@ def trace(document: Mapping[str, Any]) -> list[list[str]]:
         ["SHA-256 of the references", str(document.get("references_sha256") or NOT_STATED)],
         ["Software", software],
     ]
+
+
+def issued_text(date: datetime) -> str:
+    """Return a date of issue; its time where it has one."""
+    zone = date.tzname() or "UTC"
+    whole_day = (date.hour, date.minute, date.second) == (0, 0, 0)
+    return f"{date:%Y-%m-%d}" if whole_day else f"{date:%Y-%m-%d %H:%M} {zone}"
 
 
 def worst_level(document: Mapping[str, Any]) -> str:

@@ -25,6 +25,9 @@ BAND = 3.0
 MOST_DOTS = 6000
 """Observed points that are drawn one by one; of more, the lowest and highest of each part are drawn."""
 
+LEGEND_CHARACTERS, LEGEND_LINE = 112, 9.5
+"""Characters of a line of the legend, and the height of another one in points."""
+
 GAP_STEPS = 5.0
 """A curve breaks where neighbouring points lie further apart than this many usual steps."""
 
@@ -152,7 +155,8 @@ def fit_drawing(
     left, right = 34.0, width - 4.0
     tick_row = 6.5
     difference_height = 38.0
-    top, bottom = 14.0, height - 24.0
+    legend = _legend_lines(labels)
+    top, bottom = 14.0 + LEGEND_LINE * (len(legend) - 1), height - 24.0
     split = bottom - difference_height
     ticks_top = split - 3.0 - tick_row * len(curves.phases)
     x = curves.two_theta
@@ -193,7 +197,7 @@ def fit_drawing(
         parts.append(text(at, tip - 5.5, f"{angle:.2f}°", size=6.5, anchor="middle", colour="#AA00AA"))
     parts += _tick_rows(curves, horizontal, ticks_top, tick_row)
     parts += _difference(curves, px, breaks, left, right, split, bottom)
-    parts += _legend(labels, right)
+    parts += _legend(legend, right)
     frame = f"M{left:.2f} {top:.2f}H{right:.2f}V{bottom:.2f}H{left:.2f}z"
     parts.append(path(frame, colour=INK, width=0.5))
     return _svg(width, height, parts)
@@ -238,7 +242,9 @@ def _angle_marks(horizontal: Axis, top: float, bottom: float, height: float) -> 
         at = float(horizontal.at(value))
         parts.append(path(f"M{at:.2f} {top:.2f}V{bottom:.2f}", colour=GRID, width=0.4))
         parts.append(path(f"M{at:.2f} {bottom:.2f}v2.5", colour=INK, width=0.5))
-        parts.append(text(at, bottom + 10.0, f"{value:g}", size=7, anchor="middle"))
+        shown = f"{value:g}"
+        within = min(at, horizontal.end + 4.0 - 2.0 * len(shown))
+        parts.append(text(within, bottom + 10.0, shown, size=7, anchor="middle"))
     middle = 0.5 * (horizontal.start + horizontal.end)
     parts.append(text(middle, height - 3.0, "2θ / degrees", anchor="middle"))
     return parts
@@ -270,23 +276,38 @@ def _difference(
         text(left + 3.0, split + 7.0, "(observed − calculated) / su", size=6.5, colour=FAINT),
         path(f"M{left:.2f} {split:.2f}H{right:.2f}", colour=INK, width=0.5),
     ]
-    for value in (-BAND, 0.0, BAND):
+    marked = BAND if reach < 2.0 * BAND else 10.0
+    for value in (-marked, 0.0, marked):
         parts.append(
             text(left - 3.0, float(vertical.at(value)) + 2.2, f"{value:+g}" if value else "0", size=6.5, anchor="end")
         )
     return parts
 
 
-def _legend(labels: Sequence[str], right: float) -> list[str]:
-    """Return the legend as one line above the plot, right-aligned; phases have the colour of their curve and ticks."""
+def _legend_lines(labels: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Return name and colour of what the plot shows, in lines that fit its width."""
     entries = [("observed", OBSERVED), ("calculated", CALCULATED), ("background", BACKGROUND)]
     entries += [(label, colour(number)) for number, label in enumerate(labels)]
-    pieces = "".join(
-        f'<tspan fill="{shade}">{"●" if name == "observed" else "—"} {escape(name)}</tspan>'
-        f"{'' if number == len(entries) - 1 else '<tspan>   </tspan>'}"
-        for number, (name, shade) in enumerate(entries)
-    )
-    return [f'<text x="{right:.2f}" y="8.5" font-family="{FONT}" font-size="7.5" text-anchor="end">{pieces}</text>']
+    lines: list[list[tuple[str, str]]] = [[]]
+    for entry in entries:
+        if lines[-1] and sum(len(name) + 5 for name, _ in [*lines[-1], entry]) > LEGEND_CHARACTERS:
+            lines.append([])
+        lines[-1].append(entry)
+    return lines
+
+
+def _legend(lines: Sequence[Sequence[tuple[str, str]]], right: float) -> list[str]:
+    """Return the legend above the plot, right-aligned; phases have the colour of their curve and ticks."""
+    parts = []
+    for number, line in enumerate(lines):
+        pieces = "<tspan>   </tspan>".join(
+            f'<tspan fill="{shade}">{"●" if name == "observed" else "—"} {escape(name)}</tspan>' for name, shade in line
+        )
+        y = 8.5 + LEGEND_LINE * number
+        parts.append(
+            f'<text x="{right:.2f}" y="{y:.2f}" font-family="{FONT}" font-size="7.5" text-anchor="end">{pieces}</text>'
+        )
+    return parts
 
 
 def ratio_drawing(

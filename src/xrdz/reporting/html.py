@@ -28,7 +28,9 @@ from xrdz.reporting.content import (
     findings,
     formula_text,
     instrument_name,
+    issued_text,
     percent,
+    provisional_text,
     ratio_label,
     sample_id,
     scan_content,
@@ -264,6 +266,7 @@ def row_of(item: ReportItem, href: str) -> dict[str, Any]:
         "status": status_text(document),
         "rwp": _digits(agreement.get("rwp")),
         "gof": _digits(agreement.get("gof")),
+        "provisional": provisional_text(document, item.order),
         "level": worst_level(document),
         "codes": counted(findings(document), "code"),
         "shares": {
@@ -294,7 +297,7 @@ def index_page(rows: list[dict[str, Any]], first: ReportItem, date: datetime, la
         "laboratory": laboratory,
         "method": f"{method.get('name', '')}, version {method.get('version', '')}",
         "software": f"xrdz {__version__}",
-        "issued": date.strftime("%Y-%m-%d %H:%M ") + (date.tzname() or "UTC"),
+        "issued": issued_text(date),
         "ratio": next((row["ratio"] for row in rows if row["ratio"]), "mass ratio"),
         "limits": next((row["limits"] for row in rows if row["limits"]), None),
         "phases": [[phase, formulas[phase]] for phase in common],
@@ -302,6 +305,7 @@ def index_page(rows: list[dict[str, Any]], first: ReportItem, date: datetime, la
         "rules": RULES,
         "letters": {letter: verdict for verdict, letter in VERDICT_LETTERS.items()},
         "folder": f"{SCANS}/",
+        "provisional": list(dict.fromkeys(filter(None, (row["provisional"] for row in rows)))),
         "charts": [chart_data(chart) for chart in charts],
         "rows": [_without_repeats(row, common) for row in rows],
     }
@@ -313,7 +317,7 @@ def _without_repeats(row: Mapping[str, Any], common: list[str]) -> dict[str, Any
 
     Verdicts are one letter a claim (`VERDICT_LETTERS`), shares those of the common phases in their order.
     """
-    unused = ("ratio", "limits", "shares", "claims")
+    unused = ("ratio", "limits", "shares", "claims", "provisional")
     usual: tuple[object, ...] = ("", None, {}, "converged")
     kept = {key: value for key, value in row.items() if key not in unused and value not in usual}
     kept["href"] = row["href"].removeprefix(f"{SCANS}/")

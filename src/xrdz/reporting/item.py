@@ -217,7 +217,7 @@ def stored_order(document: Mapping[str, Any], method: Method | None, sheet: Samp
 
 def row_of_sheet(sample: Sample | None, stored: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the filled cells of a row of the sample sheet, or of the row a document holds."""
-    row = dict(stored or {}) if sample is None else vars(sample)
+    row = dict(stored or {}) if sample is None else sample.to_dict()
     return {key: value for key, value in row.items() if value is not None}
 
 

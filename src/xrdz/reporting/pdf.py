@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from xrdz.reporting.content import (
     answer,
     counted,
     formula_text,
+    is_provisional,
+    issued_text,
     percent,
     ratio_label,
     scan_content,
@@ -40,11 +43,17 @@ STATEMENT = "The results relate only to the items tested. Do not reproduce excep
 
 TEMPLATE = Path(__file__).with_name("report.typ")
 
-PLOT_HEIGHTS = (240.0, 210.0, 180.0)
-"""Heights of the plot in points, tried in turn until a single scan's report fits its page."""
+PLOT_HEIGHTS = tuple(range(180, 340, 10))
+"""Heights of the plot in points, of which a single scan's report takes the largest that leaves it on one page."""
 
-PLOT_HEIGHTS_OF_RUN = (262.0,)
-"""The same for a run, whose pages carry no signatures."""
+PLOT_HEIGHT = 240
+"""Height of the plot where no height leaves the report on one page."""
+
+RUN_PLOT_HEIGHT, LEAST_RUN_PLOT_HEIGHT = 262.0, 180.0
+"""Heights of the plot in a run, whose pages carry no signatures: with few findings, and with as many as fit beside."""
+
+FEW_FINDINGS, LINE, ROOM = 2, 9.0, 40.0
+"""Findings that stand beside the budget; height of a line below it, and what a page with few findings leaves free."""
 
 VERDICT_COLOURS = {"met": "#146C43", "not_met": "#A4161A", "undecided": "#B07D00", "not_assessed": "#5B636C"}
 
@@ -75,12 +84,18 @@ def pdf_report(items: Sequence[ReportItem], date: datetime, *, square_root: bool
     """
     if not items:
         raise InputError("report: there is no result to report; expected at least one")
-    heights = PLOT_HEIGHTS if len(items) == 1 else PLOT_HEIGHTS_OF_RUN
-    for height in heights:
-        content = compiled(report_data(items, date, square_root=square_root, height=height))
-        if len(items) > 1 or pages_of(content) == 1:
-            return content
-    return compiled(report_data(items, date, square_root=square_root, height=heights[0]))
+    if len(items) > 1:
+        return compiled(report_data(items, date, square_root=square_root))
+    fitting = None
+    low, high = 0, len(PLOT_HEIGHTS)
+    while low < high:
+        middle = (low + high) // 2
+        content = compiled(report_data(items, date, square_root=square_root, height=PLOT_HEIGHTS[middle]))
+        if pages_of(content) == 1:
+            fitting, low = content, middle + 1
+        else:
+            high = middle
+    return fitting or compiled(report_data(items, date, square_root=square_root, height=PLOT_HEIGHT))
 
 
 def pages_of(content: bytes) -> int:
@@ -142,9 +157,14 @@ def _places(spec: Any) -> list[str]:
 
 
 def report_data(
-    items: Sequence[ReportItem], date: datetime, *, square_root: bool = False, height: float = 222.0
+    items: Sequence[ReportItem], date: datetime, *, square_root: bool = False, height: float | None = None
 ) -> dict[str, Any]:
-    """Return everything the template places, as JSON values; `height` of the plots is in points."""
+    """Return everything the template places, as JSON values.
+
+    Parameters
+    ----------
+    height : of the plots, points; None for what the text of each page leaves
+    """
     letterhead = next((item.order for item in items if item.order.laboratory), items[0].order)
     laboratory = letterhead.laboratory
     identification = report_id(items, date)
@@ -157,7 +177,7 @@ def report_data(
         "description": "Quantitative phase analysis by X-ray powder diffraction of "
         + (items[0].name if one else f"{len(items)} scans"),
         "date": {key: getattr(utc, key) for key in ("year", "month", "day", "hour", "minute", "second")},
-        "issued": date.strftime("%Y-%m-%d %H:%M ") + (date.tzname() or "UTC"),
+        "issued": issued_text(date),
         "statement": STATEMENT,
         "laboratory": {
             "name": laboratory.get("name") or "Laboratory not stated",
@@ -182,11 +202,22 @@ def _operator(items: Sequence[ReportItem]) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-def _scan(number: int, item: ReportItem, square_root: bool, height: float) -> dict[str, Any]:
+def _height_of(content: Mapping[str, Any]) -> float:
+    """Return the height of a plot on a page of a run, points: less where findings or phases take its room."""
+    lines = max(len(content["phases"]) - FEW_FINDINGS, 0)
+    if len(content["grouped"]) > FEW_FINDINGS:
+        lines += 2
+        for row in content["grouped"]:
+            words = sum(math.ceil(len(f"{text} {row['code']}") / 80) for text in row["messages"])
+            lines += max(words, math.ceil(len(row["suggestion"]) / 55))
+    return min(max(RUN_PLOT_HEIGHT + ROOM - LINE * lines, LEAST_RUN_PLOT_HEIGHT), RUN_PLOT_HEIGHT)
+
+
+def _scan(number: int, item: ReportItem, square_root: bool, height: float | None) -> dict[str, Any]:
     content = scan_content(item)
     svg, alt = None, ""
     if item.curves is not None:
-        labels = [_legend(item.document, phase.id) for phase in item.curves.phases]
+        labels = [legend_label(item.document, phase.id) for phase in item.curves.phases]
         marked = [
             float(finding["where"])
             for finding in item.document.get("findings") or ()
@@ -196,7 +227,7 @@ def _scan(number: int, item: ReportItem, square_root: bool, height: float) -> di
         svg = fit_drawing(
             item.curves,
             [printable(label) for label in labels],
-            height=height,
+            height=height or _height_of(content),
             square_root=square_root,
             marked=marked,
             intensity_label="counts" if kind in ("counts", "rate") else "intensity, arbitrary unit",
@@ -208,7 +239,8 @@ def _scan(number: int, item: ReportItem, square_root: bool, height: float) -> di
     return {"number": number, "svg": svg, "alt": alt, **content}
 
 
-def _legend(document: Mapping[str, Any], phase: str) -> str:
+def legend_label(document: Mapping[str, Any], phase: str) -> str:
+    """Return formula and mass % of a phase."""
     found = next((row for row in document.get("phases") or () if row["id"] == phase), None)
     if found is None:
         return phase
@@ -269,9 +301,13 @@ def _summary(items: Sequence[ReportItem], scans: Sequence[Mapping[str, Any]]) ->
         "ratio": label,
         "svg": ratio_drawing(points, limits, label=f"{label}, 95 % intervals; dashed: limits of claim 2"),
         "alt": f"{label} of all {len(items)} scans with 95 % intervals and the limits of claim 2",
+        "provisional": list(dict.fromkeys(filter(None, (scan["provisional"] for scan in scans)))),
         "rows": [_row(item, scan) for item, scan in zip(items, scans, strict=True)],
         "trace": [
-            *([f"SHA-256 of method {number}", text] for number, text in enumerate(hashes, 1)),
+            *(
+                ["SHA-256 of the method" if len(hashes) == 1 else f"SHA-256 of method {number}", text]
+                for number, text in enumerate(hashes, 1)
+            ),
             ["Software", f"xrdz {__version__}"],
         ],
     }
@@ -305,14 +341,18 @@ def _row(item: ReportItem, scan: Mapping[str, Any]) -> dict[str, Any]:
     found = answer(document)
     codes = counted(scan["findings"], "code")
     listed = ", ".join(f"{code} {number}" if number > 1 else code for code, number in codes.items())
-    verdicts = [_verdict(document, claim) for claim in (1, 2)]
+    claims = {row["claim"]: row for row in document.get("claims") or ()}
+    judged = [claims.get(number, {"verdict": "not_assessed"}) for number in (1, 2)]
     return {
         "number": scan["number"],
         "sample": scan["sample"],
         "name": item.name,
         "value": found["value"] or scan["status"],
         "interval": found["interval"],
-        "verdicts": [{"verdict": verdict, "words": VERDICT_WORDS[verdict]} for verdict in verdicts],
+        "verdicts": [
+            {"verdict": row["verdict"], "words": VERDICT_WORDS[row["verdict"]], "provisional": is_provisional(row)}
+            for row in judged
+        ],
         "findings": listed.replace("_", " ").lower() if worst_level(document) else "none",
     }
 

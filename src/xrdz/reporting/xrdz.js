@@ -22,6 +22,8 @@
   }
   // A name may hold letters of either direction; isolated, it cannot reorder what stands beside it.
   const named = (text) => el("bdi", {}, text);
+  // The same, with places to break after the signs that join words in file names and codes.
+  const joined = (text) => el("bdi", {}, text.split(/(?<=[_.\-])(?=\w)/).map((part, k) => (k ? [el("wbr"), part] : part)));
   const verdict = (kind) => (kind ? el("span", { class: `verdict ${kind}` }, VERDICTS[kind] || kind) : "");
   const list = (rows) => el("dl", {}, rows.map(([label, text]) => [
     el("dt", {}, label), el("dd", { class: label.startsWith("SHA") ? "hash" : null }, named(text)),
@@ -359,7 +361,7 @@
         let low = Infinity;
         let high = -Infinity;
         for (const value of ends) { low = Math.min(low, value); high = Math.max(high, value); }
-        const room = Math.max(0.06 * log.to(high / low), 0.005);
+        const room = Math.max((lines.some((each) => each.text) ? 0.12 : 0.06) * log.to(high / low), 0.005);
         return [log.to(low) - room, log.to(high) + room];
       },
       draw: (p) => {
@@ -376,8 +378,9 @@
             const y = p.py(log.to(each.y));
             line(c, [[area.left, y], [area.right, y]]);
             c.fillStyle = colours.faint;
-            c.textBaseline = y < area.top + 16 ? "top" : "bottom";
-            if (each.text) c.fillText(each.text, area.right - 4, y + (y < area.top + 16 ? 2 : -1));
+            const below = each.below ? y < area.bottom - 16 : y < area.top + 16;
+            c.textBaseline = below ? "top" : "bottom";
+            if (each.text) c.fillText(each.text, area.right - 4, y + (below ? 3 : -1));
           }
           c.setLineDash([]);
           const gap = (area.right - area.left) / (p.view.x1 - p.view.x0);
@@ -454,7 +457,7 @@
     const columns = () => [
       { key: "number", label: "#", number: true, of: (row) => row.number, cell: (row) => String(row.number) },
       { key: "name", label: "Scan", name: true, of: (row) => row.name,
-        cell: (row) => el("a", { href: row.href }, named(row.name)) },
+        cell: (row) => el("a", { href: row.href }, joined(row.name)) },
       ...(hasSamples ? [{ key: "sample", label: "Sample", name: true, of: (row) => row.sample,
         cell: (row) => named(row.sample) }] : []),
       { key: "z", label: data.ratio, number: true, of: (row) => row.z, cell: (row) => row.value },
@@ -466,7 +469,7 @@
         of: (row) => Object.keys(VERDICTS).indexOf(row.claims[n - 1]), cell: (row) => verdict(row.claims[n - 1]) })),
       { key: "level", label: "Findings", name: true, of: (row) => (row.level ? LEVELS.indexOf(row.level) : 9),
         cell: (row) => (row.level ? [el("span", { class: `level ${row.level}` }, row.level), " ",
-          el("span", { class: "small" }, row.codeText)] : "") },
+          el("span", { class: "small" }, joined(row.codeText))] : "") },
       { key: "status", label: "Fit", of: (row) => row.status, cell: (row) => row.status },
       { key: "rwp", label: "Rwp, %", number: true, of: (row) => row.rwp,
         cell: (row) => (row.rwp === null ? "" : row.rwp.toFixed(2)) },
@@ -537,7 +540,7 @@
         el("div", { class: "grow" }, el("h1", {}, `Run of ${rows.length} scan${rows.length === 1 ? "" : "s"}`),
           el("div", { class: "faint" }, named([data.laboratory, data.method].filter(Boolean).join(", ")))),
         el("span", { class: "faint small" }, `${data.issued}, ${data.software}`), themeButton()),
-      el("main", {}, tiles, el("div", { class: "charts" }, ratioHost, controlHost), el("h2", {}, "Scans"),
+      el("main", {}, tiles, data.provisional.map((text) => el("p", { class: "undecided small" }, named(text))), el("div", { class: "charts" }, ratioHost, controlHost), el("h2", {}, "Scans"),
         el("form", { class: "bar", role: "search", onsubmit: (event) => event.preventDefault() },
           el("label", {}, "Search", search), Object.values(filters).map((each) => each.node),
           el("button", { type: "button", id: "clear", onclick: () => {
@@ -606,11 +609,12 @@
         text: () => `${row.number}: ${row.name}${row.sample ? `, ${row.sample}` : ""}: ${data.ratio} ${row.value}`
           + `${row.interval ? `, ${row.interval}` : ""}, claim ${state.claim} ${VERDICTS[claimOf(row)] || "without verdict"}`
           + `${row.codeText ? `, ${row.codeText}` : ""}` })),
-      (data.limits || []).map((y) => ({ y, dash: [6, 4], strong: true, text: `limit of claim 2: ${y}` })));
+      (data.limits || []).map((y, k) => ({ y, dash: [6, 4], strong: true, below: k === 0, text: `limit of claim 2: ${y}` })));
     }
     function renderControl() {
       if (!data.charts.length) {
-        controlHost.append(el("p", { class: "faint" }, "None: a control chart needs five or more scans of one sample on "
+        controlHost.hidden = true;
+        ratioHost.append(el("p", { class: "faint small" }, "No control chart: it needs five or more scans of one sample on "
           + "one instrument."));
         return;
       }
@@ -634,7 +638,7 @@
               + (broken.length ? `; breaks ${broken.map((n) => `rule ${data.rules[n - 1]}`).join("; ")}` : "; in control") };
         }), [{ y: each.centre, strong: true, text: "centre" },
           ...[1, 2, 3].flatMap((n) => [n, -n].map((m) => ({ y: level(m), dash: n === 3 ? [6, 4] : [2, 4],
-            text: n === 3 ? `${m > 0 ? "+" : "−"}3 sigma` : "" })))]);
+            below: m < 0, text: n === 3 ? `${m > 0 ? "+" : "−"}3 sigma` : "" })))]);
         const bad = each.places.map((place, at) => [rows[place], each.broken[at]]).filter(([, broken]) => broken.length);
         detail.replaceChildren(
           el("p", {}, `Centre ${shown(Number(each.centre.toPrecision(4)))}, sigma of ln Z ${each.sigma.toPrecision(2)} `
@@ -816,7 +820,8 @@
           c.textAlign = "right";
           c.textBaseline = "middle";
           c.fillStyle = colours.ink;
-          for (const value of [-3, 0, 3]) c.fillText(value > 0 ? `+${value}` : String(value), area.left - 6, at(value));
+          const outer = reach < 6 ? 3 : 10;
+          for (const value of [-outer, 0, outer]) c.fillText(value > 0 ? `+${value}` : String(value), area.left - 6, at(value));
           within(p, paneTop, paneBottom, () => {
             c.strokeStyle = colours.observed;
             c.lineWidth = 0.9;
@@ -904,7 +909,7 @@
     return el("div", { class: "scroll" }, el("table", { class: "cards" }, caption ? el("caption", {}, caption) : "",
       el("thead", {}, el("tr", {}, headings.map((text) => el("th", { scope: "col" }, indexed(text))))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map((content, k) => el(k ? "td" : "th",
-        { scope: k ? null : "row", "data-label": headings[k], class: /^(95|p$|Found|Limits)/.test(headings[k]) ? "nowrap" : null },
+        { scope: k ? null : "row", "data-label": headings[k], class: /^(95|p$|Found|Limits|Risk)/.test(headings[k]) ? "nowrap" : null },
         content)))))));
   }
   function measure(share) {
@@ -929,9 +934,11 @@
       "cell, Å and degrees", "size, nm", "texture r [axis]", "R_Bragg, %"];
     const main = el("main", {},
       el("div", { class: "answer" },
-        data.answer.value ? el("span", {}, `${data.answer.label} = `, el("b", {}, data.answer.value)) : "No mass ratio could be determined.",
+        data.answer.value ? el("span", {}, [data.answer.label, data.answer.sign, ""].join(" "), el("b", {}, data.answer.value)) : "No mass ratio could be determined.",
         data.answer.interval ? el("span", {}, `95 % interval ${data.answer.interval}`) : "",
-        data.headline.map((row) => el("span", {}, `Claim ${row.claim} `, verdict(row.verdict)))),
+        data.alarm ? el("strong", { class: "not_met" }, data.alarm) : "",
+        data.headline.map((row) => el("span", {}, `Claim ${row.claim} `, verdict(row.verdict),
+          row.provisional ? el("span", { class: "undecided" }, " provisional") : ""))),
       toolbar, figure,
       data.phases.length ? [el("h2", {}, "Phases"), cards(headings, data.phases.map((row) => [
         [named(row.formula), row.alias ? [" ", el("span", { class: "faint" }, named(row.alias))] : ""], row.share, row.interval,
@@ -946,18 +953,20 @@
         data.budget.laboratory.map((row) => el("tr", {}, el("th", { scope: "row" }, el("em", {}, row.source)), el("td"),
           cell(row.text, true)))))] : "",
       el("h2", {}, "Findings"),
-      data.findings.length ? data.findings.map((row) => el("div", { class: `finding ${row.level}` },
+      data.grouped.length ? data.grouped.map((row) => el("div", { class: `finding ${row.level}` },
         el("span", { class: `level ${row.level}` }, row.level), " ", el("span", { class: "faint small" }, row.code),
-        el("div", {}, named(row.message)), row.suggestion ? el("div", {}, el("em", {}, "What to do: "), named(row.suggestion)) : ""))
+        row.messages.map((text) => el("div", {}, named(text))), row.suggestion ? el("div", {}, el("em", {}, "What to do: "), named(row.suggestion)) : ""))
         : el("p", {}, "Nothing out of the ordinary was found."),
       el("p", { class: "small" }, data.agreement.map(([label, text]) => el("span", { class: "pair" },
         el("span", { class: "faint" }, indexed(label)), ` ${text} `))),
       data.unassessed ? [el("h2", {}, "Conformity with claims 1 to 10"), el("p", {}, named(data.unassessed))] : "",
       data.claims.length && !data.unassessed ? [el("h2", {}, "Conformity with claims 1 to 10"),
-        cards(["No.", "Claim", "Found", "Limits", "p", "Verdict", "Why"], data.claims.map((row) => [String(row.claim), row.text,
-          row.value, row.limits, row.probability, [verdict(row.verdict), row.provisional ? " †" : ""],
-          el("span", { class: "small" }, named([row.why, row.risk].filter(Boolean).join("; ")))])),
-      el("p", { class: "small" }, data.rules.length ? `Decision rule: ${data.rules.join(" ")} p: probability of conformity of the value found. ` : "",
+        cards(["No.", "Claim", "Found", "Limits", "p", "Verdict", "Risk", "Why"], data.claims.map((row) => [String(row.claim),
+          row.text, row.value, row.limits, row.probability, [verdict(row.verdict), row.provisional ? " †" : ""], row.risk,
+          el("span", { class: "small" }, named(row.why))])),
+      el("p", { class: "small" }, data.rules.length ? `Decision rule: ${[...data.rules, data.decided].join(" ")} p: probability `
+        + `of conformity of the value found. ${data.risks ? `Risk: ${data.risks} ` : ""}A dependent claim is met only with its `
+        + "parents. " : "",
         data.provisional ? el("strong", { class: "undecided" }, data.provisional) : "")] : "",
       el("h2", {}, "Item, measurement and traceability"),
       el("div", { class: "facts" }, list(data.item), list(data.measurement)), list(data.trace));
