@@ -6,12 +6,14 @@ among empty, cut, huge and unreadable ones, under equal names in different folde
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -182,6 +184,47 @@ def xrdz(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) 
         cwd=cwd,
         env=ENVIRONMENT,
     )
+
+
+class DaskCluster:
+    """A scheduler on loopback and its workers, each in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._settings: dict[str, Any] = {
+            "cwd": folder, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
+        }  # fmt: skip
+        self.workers: list[subprocess.Popen[bytes]] = []
+        file = folder / "scheduler.json"
+        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+        self.scheduler = self._started("distributed.cli.dask_scheduler", *options)
+        self.address = self._address(file)
+
+    def _started(self, *module_and_options: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", *module_and_options], **self._settings)
+
+    @staticmethod
+    def _address(file: Path) -> str:
+        for _ in range(1200):
+            # The file exists for a moment before its content does.
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                return str(json.loads(file.read_text())["address"])
+            time.sleep(0.1)
+        raise AssertionError("the scheduler did not start")
+
+    def add_worker(self, *options: str) -> subprocess.Popen[bytes]:
+        command = ["distributed.cli.dask_worker", self.address, "--nthreads", "1", "--no-dashboard", *options]
+        self.workers.append(self._started(*command))
+        return self.workers[-1]
+
+    def close(self) -> None:
+        for process in (*self.workers, self.scheduler):
+            process.terminate()
+        for process in (*self.workers, self.scheduler):
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def table(run: Path) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -375,13 +376,16 @@ def test_an_interruption_finishes_cleanly_and_the_same_command_goes_on(tmp_path:
     assert analysed(done) < 40 or process.returncode == 130
 
 
-def test_progress_is_plain_lines_with_rate_and_time_left_where_there_is_no_terminal() -> None:
+def test_progress_is_plain_lines_with_rate_and_time_left_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from xrdz.archive import Row
     from xrdz.batching import Counts
 
+    moments = iter((1000.0, 1020.0))
+    monkeypatch.setattr("xrdz.commands.batch.time", SimpleNamespace(monotonic=lambda: next(moments)))
     stream = io.StringIO()
     progress = Progress(100, 0, stream)
-    progress.began = progress.shown = time.monotonic() - 20.0
     rows = [Row(f"{k}.xy") for k in range(25)]
     progress.advance(rows, Counts(25, {"REFUSED": 2}))
     line = stream.getvalue()
@@ -457,6 +461,22 @@ def test_whatever_one_scan_does_is_its_own_row(
     assert outcome.row.reason == reason
     assert outcome.row.sha256
     assert outcome.document["batch"]["reason"] == reason.value
+
+
+def test_a_worker_has_compiled_everything_before_its_first_scan(scans: Path) -> None:
+    """Else the compiler, fifteen seconds in a fresh installation, would count against the time limit of a scan."""
+    script = (
+        "from xrdz import algebra, analyse, kernel, worker\n"
+        "def compiled():\n"
+        "    functions = kernel.sum_reflections, algebra.bounded_step\n"
+        "    return [len(function.signatures) for function in functions]\n"
+        "worker._compile()\n"
+        "before = compiled()\n"
+        f"analyse({str(scans / 'scan_0000.xy')!r})\n"
+        "assert min(before) > 0 and compiled() == before, (before, compiled())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_task_of_another_version_is_refused(scans: Path) -> None:

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from batch_inputs import ENVIRONMENT, Mixed, documents, mixed_folder, numbers_of, table, xrdz
+from batch_inputs import DaskCluster, Mixed, documents, mixed_folder, numbers_of, table, xrdz
 
 COUNT = int(os.environ.get("XRDZ_BATCH_SCANS", "120"))
 
@@ -103,29 +100,10 @@ def test_dask_over_tcp_gives_the_same_file(mixed: Mixed, one_worker: Path, dask_
 def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A scheduler and two workers on loopback, in processes of their own."""
     pytest.importorskip("distributed")
-    folder = tmp_path_factory.mktemp("dask")
-    file = folder / "scheduler.json"
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    quiet = {"cwd": folder, "env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen([*command, "--no-dashboard", "--scheduler-file", str(file)], **quiet)]  # type: ignore[call-overload]
+    cluster = DaskCluster(tmp_path_factory.mktemp("dask"))
     try:
-        address = _address(file)
-        worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-        processes += [subprocess.Popen(worker, **quiet) for _ in range(2)]  # type: ignore[call-overload]
-        yield address
+        cluster.add_worker()
+        cluster.add_worker()
+        yield cluster.address
     finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            process.wait(30)
-
-
-def _address(file: Path) -> str:
-    for _ in range(600):
-        if file.exists():
-            try:
-                return str(json.loads(file.read_text())["address"])
-            except ValueError:
-                pass
-        time.sleep(0.1)
-    raise AssertionError("the scheduler did not start")
+        cluster.close()

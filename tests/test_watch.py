@@ -15,8 +15,11 @@ import pytest
 
 from batch_inputs import ENVIRONMENT, good_folder, quick_scan, table, xrdz
 from xrdz.archive import Row
+from xrdz.batching import Options, Request, open_request
 from xrdz.inputs import QUARANTINE_NAME
-from xrdz.watching import Inbox, Patience, quarantine_text
+from xrdz.method import default_method
+from xrdz.pool import LocalPool
+from xrdz.watching import Inbox, Patience, Watch, analyse_settled, quarantine_text
 
 QUICK = ["--every", "0.1", "--settle", "0.4", "--settle-empty", "1.5", "--jobs", "1"]
 
@@ -123,6 +126,27 @@ def test_an_unreadable_file_is_tried_again_after_a_while(tmp_path: Path, clock: 
     assert settled(inbox) == ["a.xy"]
 
 
+def test_a_file_that_is_being_written_is_analysed_once_and_whole(tmp_path: Path, clock: Clock) -> None:
+    folder, content = tmp_path / "inbox", quick_scan(50)
+    folder.mkdir()
+    spec, _ = open_request(Request([folder], default_method(), out=tmp_path / "run", every=True))
+    assert spec.run is not None
+    state = Watch(inbox_of(folder), spec, spec.run, Options(jobs=1))
+    state.refresh()
+    for share in (0.0, 0.3, 0.6, 1.0):
+        (folder / "slow.xy").write_bytes(content[: round(share * len(content))])
+        assert state.inbox.ready() == ([], [])
+        clock.now += 9
+        assert state.inbox.ready() == ([], [])
+    clock.now += 1
+    with LocalPool(1) as pool:
+        analyse_settled(state, pool, state.inbox.ready()[0], 1)
+    assert state.inbox.ready() == ([], [])
+    [row] = table(tmp_path / "run")
+    assert (row["file"], row["revision"], row["reason"]) == ("slow.xy", "1", "")
+    assert int(row["points [1]"]) == content.count(b"\n") - 2
+
+
 def test_quarantine_lists_hold_no_formula() -> None:
     text = quarantine_text({"=a.xy": Row("sub/=a.xy", reason="REFUSED", message="=1+1")})
     assert text.splitlines()[1].startswith("'=a.xy,REFUSED,'=1+1,")
@@ -139,6 +163,13 @@ def watching(place: Path, *more: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def put(path: Path, content: bytes) -> None:
+    """Make a file whole in one step, so that no test rests on how fast it is written."""
+    beside = path.with_suffix(".writing")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
@@ -161,24 +192,19 @@ def test_scans_are_analysed_as_they_come_and_a_restart_loses_nothing(tmp_path: P
     process = watching(tmp_path)
     try:
         wait_for(lambda: len(rows(tmp_path)) == 2)
-        content = quick_scan(50)
-        with (inbox / "slow.xy").open("wb") as stream:  # an instrument that writes for a second
-            for start in range(0, len(content), len(content) // 8):
-                stream.write(content[start : start + len(content) // 8])
-                stream.flush()
-                time.sleep(0.12)
+        put(inbox / "late.xy", quick_scan(50))
         (inbox / "sub").mkdir()
-        (inbox / "sub" / "bad.xy").write_bytes(b"no scan")
+        put(inbox / "sub" / "bad.xy", b"no scan")
         wait_for(lambda: len(rows(tmp_path)) == 4)
-        assert rows(tmp_path)["slow.xy", "1"] == "", "read when it was whole, not before"
+        assert rows(tmp_path)["late.xy", "1"] == ""
         assert rows(tmp_path)["sub/bad.xy", "1"] == "REFUSED"
         wait_for(lambda: (inbox / "sub" / QUARANTINE_NAME).exists())
         assert "bad.xy,REFUSED" in (inbox / "sub" / QUARANTINE_NAME).read_text()
         assert not (inbox / QUARANTINE_NAME).exists()
         process.kill()  # as a power cut does
         process.communicate()
-        (inbox / "meanwhile.xy").write_bytes(quick_scan(51))
-        (inbox / "sub" / "bad.xy").write_bytes(quick_scan(52))
+        put(inbox / "meanwhile.xy", quick_scan(51))
+        put(inbox / "sub" / "bad.xy", quick_scan(52))
         process = watching(tmp_path)
         wait_for(lambda: len(rows(tmp_path)) == 6)
         found = rows(tmp_path)

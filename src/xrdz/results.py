@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -365,9 +366,13 @@ def append_results(
         if name not in APPENDERS:
             continue
         target = path / f"results.{name}"
+        lines = io.BytesIO()
+        APPENDERS[name](lines, columns, iter(rows_of))
         try:
-            with target.open("ab") as stream:
-                APPENDERS[name](stream, columns, iter(rows_of))
+            # In one call, so that a reader or a kill in between finds whole lines.
+            with target.open("ab", buffering=0) as stream:
+                if stream.write(lines.getbuffer()) < lines.tell():
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise InputError(f"{target}: cannot be written ({error.strerror})") from None
 

@@ -34,12 +34,13 @@ from xrdz import __version__
 from xrdz.analysis import Analysis
 from xrdz.archive import PartHeader, PartWriter, Row, read_entry
 from xrdz.claims import check_claims
+from xrdz.compiled import lean_numba
 from xrdz.diffractogram import Diffractogram, Source
 from xrdz.errors import FitError, InputError, XrdzError
 from xrdz.files import make_folder, write_whole
 from xrdz.findings import Code, severe
 from xrdz.inputs import ScanInput, UnreadableError, is_entry, read_raw, stat_of
-from xrdz.method import Method
+from xrdz.method import Method, default_method
 from xrdz.pipeline import analyse_diffractogram, software_versions
 from xrdz.readers import content_of_bytes, read_content
 from xrdz.run_folder import OutputError, RunFolder, Shard, now
@@ -422,10 +423,19 @@ def serve() -> None:
             os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
+    lean_numba()
+    _compile()
     with contextlib.suppress(BrokenPipeError):
         while True:
             send(reports, Finished())
             _work(tasks.get(), reports, stop)
+
+
+def _compile() -> None:
+    """Fit sixty points of noise: the compiler, which a fresh installation waits for, must not cost a scan its time."""
+    two_theta = np.linspace(28.0, 46.0, 60)
+    counts = np.random.default_rng(0).poisson(50.0, two_theta.size).astype(np.float64)
+    analyse_diffractogram(Diffractogram(two_theta, counts), default_method())
 
 
 def _work(task: ChunkTask, reports: IO[bytes], stop: threading.Event) -> None:

@@ -119,7 +119,7 @@ def analyse(
     """Work on a request and return how its rows ended, how many it has, and whether all shares of the run are done."""
     from xrdz.archive import document_of
     from xrdz.batching import Counts, execute, locked, open_request, plan_batch
-    from xrdz.run_folder import mark_finished
+    from xrdz.run_folder import mark_finished, remove_partial
 
     spec, note = open_request(request)
     run = spec.run
@@ -143,6 +143,8 @@ def analyse(
                 _print_documents(report.part)
         progress.end()
         complete = counts.answered + counts.failed == plan.total
+        if complete:
+            remove_partial(run, request.shard)
         return counts, plan.total, mark_finished(run, request.shard, finished=complete)
     finally:
         lock.__exit__()
