@@ -69,9 +69,6 @@ DOORS: dict[str, set[str]] = {
 
 READERS_OF_HDF5 = {"readers.nexus"}
 
-SIDE_ENTRANCES = {("commands.read", "matplotlib"), ("validation_plot", "matplotlib")}
-"""Imports that should go through a door and do not yet: both can begin with `plotting.new_figure`."""
-
 
 @dataclass(frozen=True)
 class Import:
@@ -177,7 +174,6 @@ def test_a_heavy_package_has_one_door(package: str) -> None:
     if package == "h5py":
         users -= READERS_OF_HDF5
         assert {name for name in users if name.startswith("readers")} == set()
-    users -= {name for name, heavy in SIDE_ENTRANCES if heavy == package}
     assert {unit(name) for name in users} <= DOORS[package], f"{package} is imported in {sorted(users)}"
 
 

@@ -7,7 +7,6 @@ leaves out stays None, and is refined or assumed with a finding by the fit.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ from xrdz.fields import (
     table,
     text,
 )
+from xrdz.files import write_whole
 from xrdz.wavelength import EMISSION_LINES, Wavelength, wavelength_from_name
 
 RESOLUTION_PARAMETERS = ("u", "v", "w", "x", "y", "axial", "zero_deg")
@@ -138,13 +138,7 @@ def write_instrument(instrument: Instrument, path: str | Path) -> None:
     lines = [f"{key} = {_toml(value)}" for key, value in content.items() if key not in tables]
     for name, entries in tables.items():
         lines += ["", f"[{name}]", *(f"{_toml_key(key)} = {_toml(value)}" for key, value in entries.items())]
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    write_whole(path, "\n".join(lines) + "\n")
 
 
 def instrument_schema() -> dict[str, Any]:

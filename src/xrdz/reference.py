@@ -13,6 +13,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from xrdz.crystal import cell_volume
 from xrdz.errors import InputError
+from xrdz.files import write_whole
 from xrdz.scattering import atomic_mass, mass_attenuation
 
 FloatArray = NDArray[np.float64]
@@ -406,10 +408,9 @@ def add_reference(path: Path, *, id: str | None = None) -> tuple[Reference, Path
     compiled = compile_cif(path, id=id)
     target = user_folder() / f"{id}.json"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(target, compiled)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); set XRDZ_REFERENCES to a folder") from None
+        _store(target, compiled)
+    except (OSError, InputError) as error:
+        raise InputError(f"{target}: cannot be written; set XRDZ_REFERENCES to a folder that can be") from error
     clear_caches()
     return reference(id), target
 
@@ -420,11 +421,10 @@ def _checked_id(id: str) -> str:
     return id
 
 
-def _write_whole(target: Path, compiled: Reference) -> None:
-    """Write a compiled reference so that a reader never sees half of it."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    part.write_text(json.dumps({"schema": SCHEMA, "reference": compiled.to_entry()}), encoding="utf-8")
-    part.replace(target)
+def _store(target: Path, compiled: Reference) -> None:
+    """Write a compiled reference so that a reader never sees half of it; its folder is made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, json.dumps({"schema": SCHEMA, "reference": compiled.to_entry()}))
 
 
 @lru_cache(maxsize=64)
@@ -437,11 +437,8 @@ def _reference_from_text(path: Path, id: str, sha256: str) -> Reference:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no cache, or one that is damaged: compile again
     compiled = compile_cif(path, id=id)
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(cached, compiled)
-    except OSError:
-        pass  # a read-only home costs a second at every start, not the analysis
+    with suppress(OSError, InputError):  # a read-only home costs a second at every start, not the analysis
+        _store(cached, compiled)
     return compiled
 
 

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xrdz.plotting import new_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from xrdz.validation import Recovered, Validation
 
+SIZE_INCHES = (9.0, 3.8)
 FARTHEST = 20.0
 """A ratio that is off by more than this, or has no limit, is drawn at this factor."""
 
@@ -25,9 +28,7 @@ INSIDE, OUTSIDE, LINE = "#0072B2", "#D0300A", "#6E6E6E"
 
 def validation_figure(validation: Validation) -> Figure:
     """Return the plot of a validation's mass fractions as a matplotlib figure."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 3.8), dpi=100, layout="constrained")
+    figure = new_figure(*SIZE_INCHES)
     errors, pulls = figure.subplots(1, 2, width_ratios=[2.0, 1.0])
     _draw_errors(errors, validation.fractions)
     _draw_pulls(pulls, validation.fractions)
@@ -36,9 +37,7 @@ def validation_figure(validation: Validation) -> Figure:
 
 def ratio_figure(ratios: tuple[Recovered, ...]) -> Figure:
     """Return the plot of mass ratios: error of ln Z in percent against Z, with the 95 % interval."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 3.8), dpi=100, layout="constrained")
+    figure = new_figure(*SIZE_INCHES)
     axes = figure.add_subplot()
     for item in ratios:
         ends = np.clip(np.array([item.low, item.value, item.high]) / item.truth, 1.0 / FARTHEST, FARTHEST)

@@ -6,8 +6,6 @@ law is kept as counts where the data are counts and as a standard uncertainty pe
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 from xrdz import __version__
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import InputError
+from xrdz.files import write_whole
 from xrdz.readers.nexus import nexus_bytes
 from xrdz.readers.statistics import is_plain_counts, uncertainty
 
@@ -52,15 +51,7 @@ def write(diffractogram: Diffractogram, path: str | Path, name: str) -> Path:
     if diffractogram.source.path and path.exists() and source.exists() and path.samefile(source):
         raise InputError(f"{path}: would replace the file that was read; choose another name with --out")
     content = OUTPUT_FORMATS[name].to_bytes(diffractogram)
-    try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
-    return path
+    return write_whole(path, content)
 
 
 def _line(value: object) -> str:

@@ -69,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     if args.to is not None:
         write(diffractograms[0], args.out, args.to)
     if args.plot is not None:
-        _plot(diffractograms[0], args.plot)
+        from xrdz.plotting import scan_figure, write_figure
+
+        write_figure(scan_figure(diffractograms[0]), args.plot)
     for diffractogram in diffractograms:
         if args.json:
             sys.stdout.write(json.dumps(document(diffractogram), allow_nan=False) + "\n")
@@ -157,22 +159,3 @@ def summary(diffractogram: Diffractogram) -> str:
     text = [f"{name:<{width}}  {value}" for name, value in rows]
     text += [f"{f['level']:<{width}}  {f['code']}: {f['message']}" for f in facts["findings"]]
     return "\n".join(text) + "\n"
-
-
-def _plot(diffractogram: Diffractogram, path: str) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from xrdz.errors import InputError
-
-    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(diffractogram.two_theta, diffractogram.intensity, linewidth=0.6, color="black")
-    axes.set_xlabel("2θ (deg)")
-    axes.set_ylabel("intensity (counts)" if diffractogram.count_kind in ("counts", "rate") else "intensity")
-    axes.set_title(diffractogram.source.path.rpartition("/")[2], fontsize="small")
-    FigureCanvasAgg(figure)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: the plot cannot be written ({error}); give a .png, .pdf or .svg file") from None

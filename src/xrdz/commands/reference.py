@@ -160,15 +160,12 @@ def run_add(args: argparse.Namespace) -> int:
 
 def run_build(args: argparse.Namespace) -> int:  # noqa: ARG001 - every command takes its arguments
     """Recompile the shipped library in place."""
-    from xrdz.errors import InputError
+    from xrdz.files import write_whole
     from xrdz.reference import clear_caches, compile_library, library_folder, reference_ids
 
     target = library_folder() / "compiled.json"
     text = compile_library(target.parent)
-    try:
-        target.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); build in a source checkout") from None
+    write_whole(target, text)
     clear_caches()
     sys.stderr.write(f"wrote {target}\n")
     sys.stdout.write(f"{len(reference_ids())} references\n")
