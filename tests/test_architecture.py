@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fit", "conditions"),
     ("evidence", "solver", "line_list"),
     ("pattern", "phase_model", "algebra"),
+    ("reflection",),
     ("profile", "anisotropy", "background", "kernel", "parameters", "instrument"),
     ("reference", "cif"),
     ("crystal", "scattering", "diffractogram", "fields"),

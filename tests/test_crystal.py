@@ -18,7 +18,6 @@ from xrdz.crystal import (
     full_cell,
     group_pairs,
     inverse_d_squared,
-    inverse_d_squared_and_jacobian,
     march_dollase_geometry,
     pair_products,
     reflections,
@@ -26,6 +25,7 @@ from xrdz.crystal import (
 )
 from xrdz.errors import InputError
 from xrdz.reference import library_folder, reference
+from xrdz.reflection import inverse_d_squared_and_jacobian
 from xrdz.scattering import dispersion, form_factor
 
 CU_K_ALPHA1 = 1.5405929

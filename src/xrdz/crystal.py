@@ -75,7 +75,7 @@ def full_cell(crystal_system: str, free_values: Sequence[float] | FloatArray) ->
 
 
 @lru_cache(maxsize=8)
-def _cell_from_free(crystal_system: str) -> FloatArray:
+def cell_from_free(crystal_system: str) -> FloatArray:
     """Return d(a, b, c, alpha, beta, gamma) / d(free parameters), shape (6, n_free)."""
     names, rule = _cell_rule(crystal_system)
     matrix = np.zeros((6, len(names)))
@@ -116,38 +116,6 @@ def inverse_d_squared(hkl: NDArray[np.generic], cell: Sequence[float] | FloatArr
     reciprocal = np.linalg.inv(metric_tensor(cell))
     values: FloatArray = ((indices @ reciprocal) * indices).sum(axis=1)
     return values
-
-
-def inverse_d_squared_and_jacobian(
-    hkl: NDArray[np.generic], crystal_system: str, free_values: Sequence[float] | FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return 1/d^2 and its derivatives with respect to the free cell parameters.
-
-    With u = G* h, d(1/d^2) = -u . dG . u; the six derivatives of G are chained to the free parameters.
-
-    Parameters
-    ----------
-    hkl : shape (n, 3)
-    crystal_system : see `free_cell_names`
-    free_values : the free parameters, angstrom and degrees
-
-    Returns
-    -------
-    values : shape (n,), 1/angstrom^2
-    jacobian : shape (n, n_free), per angstrom and per degree
-    """
-    cell = full_cell(crystal_system, free_values)
-    a, b, c = cell[:3]
-    metric = metric_tensor(cell)
-    indices = np.asarray(hkl, dtype=np.float64)
-    u = indices @ np.linalg.inv(metric)
-    lengths = u * np.array([a, b, c])
-    # -u . dG/da . u = -2 u_a (G u)_a / a, and G u = h: the derivative to a length needs no cosine
-    by_length = -2.0 * u * indices / np.array([a, b, c])
-    sines = np.sin(np.radians(cell[3:6])) * np.radians(1.0)
-    by_angle = 2.0 * lengths[:, [1, 0, 0]] * lengths[:, [2, 2, 1]] * sines
-    values = (u * indices).sum(axis=1)
-    return values, np.hstack([by_length, by_angle]) @ _cell_from_free(crystal_system)
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,18 +122,17 @@ class PatternModel:
 
     def peak_state(self, phase: PhaseModel, values: FloatArray) -> ReflectionState:
         """Return the reflections of a phase at parameter values (unit scale)."""
-        return phase.evaluate(values)[0]
+        return phase.evaluate(values, derivatives=False)[0]
 
     def _columns_of(self, phase: PhaseModel, values: FloatArray, derivatives: bool) -> FloatArray:
-        state, coefficient = phase.evaluate(values)
-        rows = phase.n_rows if derivatives else 1
-        return self._summed(phase, values, state, phase.basis[:rows], coefficient[:rows])
+        state, coefficient = phase.evaluate(values, derivatives=derivatives)
+        return self._summed(phase, values, state, phase.basis[: len(coefficient)], coefficient)
 
     def extension_columns(self, number: int, extensions: Sequence[Extension], values: FloatArray) -> FloatArray:
         """Return d y / d (amplitude) of each extension of one phase at unit scale and zero amplitude, (e, n)."""
         phase = self.phases[number]
         basis, rows = phase.extension_rows(extensions, values)
-        block = self._summed(phase, values, phase.evaluate(values)[0], basis, rows)
+        block = self._summed(phase, values, self.peak_state(phase, values), basis, rows)
         result: FloatArray = block[0::2] + block[1::2]
         return result
 

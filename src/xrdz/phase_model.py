@@ -28,12 +28,12 @@ from xrdz.anisotropy import Extension, shape_function
 from xrdz.crystal import (
     AxisAngles,
     Reflections,
+    cell_from_free,
     cell_volume,
     free_cell_names,
     free_cell_values,
     full_cell,
     group_pairs,
-    inverse_d_squared_and_jacobian,
     march_dollase_geometry,
     pair_products,
     reflections,
@@ -42,8 +42,18 @@ from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
 from xrdz.kernel import AXIAL, GAUSS_SQUARED, LORENTZ, PATTERN, POSITION, SATELLITE
 from xrdz.parameters import Parameter
-from xrdz.profile import DEGREE, NO_COMB, Comb, CombAccuracy, floored_gauss_squared, profile_comb, total_width
+from xrdz.profile import DEGREE, NO_COMB, Comb, CombAccuracy, profile_comb, total_width
 from xrdz.reference import Reference
+from xrdz.reflection import (
+    AREA,
+    BRAGG,
+    CENTRE,
+    GAUSS,
+    WIDTH,
+    inverse_d_squared_and_jacobian,
+    march_dollase_factor,
+    reflect,
+)
 from xrdz.wavelength import Wavelength, emission_profile
 
 IntArray = NDArray[np.int64]
@@ -65,9 +75,6 @@ GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness", "po
 KAPPA = GLOBAL_NAMES.index("kappa")
 POLARIZATION = GLOBAL_NAMES.index("polarization")
 SATELLITE_SHARE = GLOBAL_NAMES.index("satellite")
-OVERSPILL_POWER = 6.0
-"""Sharpness of the corner where the footprint of the beam grows beyond the specimen."""
-
 WIDTH_NAMES = ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss")
 
 
@@ -135,33 +142,6 @@ class ReflectionState:
 
 
 @dataclass(frozen=True)
-class FrozenAngles:
-    """Functions of the frozen Bragg angles that every evaluation needs."""
-
-    tangent: FloatArray
-    tangent_squared: FloatArray
-    secant: FloatArray
-    secant_squared: FloatArray
-    cosecant: FloatArray
-    depth: FloatArray  # 1 / sin(theta) - 1
-    polarized: FloatArray  # cos^2(2 theta)
-    unpolarize: FloatArray  # 1 / (1 + A cos^2(2 theta)) at the frozen polarization
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Gaussian and Lorentzian widths of each reflection with what their derivatives need."""
-
-    gauss_squared: FloatArray
-    floor_slope: FloatArray
-    lorentz: FloatArray
-    size_lorentz: FloatArray  # derivative of L by size_lorentz, and so on
-    strain_lorentz: FloatArray
-    size_gauss: FloatArray
-    strain_gauss: FloatArray
-
-
-@dataclass(frozen=True)
 class PhaseModel:
     """One phase compiled for one scan: per reflection everything that does not depend on the refined parameters."""
 
@@ -200,24 +180,19 @@ class PhaseModel:
         return self.reference.id
 
     @cached_property
-    def frozen(self) -> FrozenAngles:
-        """Functions of the frozen angles."""
-        tangent, secant, cosecant = np.tan(self.theta), 1.0 / np.cos(self.theta), 1.0 / np.sin(self.theta)
-        polarized = np.cos(2.0 * self.theta) ** 2
-        reference = 1.0 / (1.0 + self.frozen_polarization * polarized)
-        return FrozenAngles(tangent, tangent**2, secant, secant**2, cosecant, cosecant - 1.0, polarized, reference)
-
-    @cached_property
-    def involved(self) -> FloatArray:
-        """How often each displacement group occurs in each pair, (groups, pairs)."""
-        groups = np.arange(self.n_displacement)[:, None]
-        result: FloatArray = (self.pair_first == groups).astype(np.float64) + (self.pair_second == groups)
-        return result
+    def indices(self) -> FloatArray:
+        """Miller indices as the compiled code takes them."""
+        return np.ascontiguousarray(self.hkl, dtype=np.float64)
 
     @property
     def n_rows(self) -> int:
         """Rows of the phase's column block: the pattern, then one or two per parameter."""
         return int(self.basis.size)
+
+    @property
+    def width_rows(self) -> int:
+        """First row of the four widths."""
+        return 1 + len(self.instrument.parameters) + self.n_cell
 
     @property
     def texture_axis(self) -> tuple[int, int, int]:
@@ -234,115 +209,53 @@ class PhaseModel:
         volume = cell_volume(self.cell(values))
         return self.reference.mass_per_cell * volume / self.normalisation
 
-    def widths(self, values: FloatArray) -> Widths:
-        """Return the Gaussian and Lorentzian width of each reflection; see `profile` and `anisotropy`."""
-        u, v, w = values[2:5]
-        own = values[self.parameter_index]
-        size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[self.n_cell : self.n_cell + 4]
-        amplitudes = own[own.size - len(self.shapes) :]
-        angle = self.frozen
-        by_size, by_strain = angle.secant, angle.tangent
-        by_size_gauss, by_strain_gauss = angle.secant_squared, angle.tangent_squared
-        for shape, amplitude in zip(self.shapes, amplitudes, strict=True):
-            factor = np.exp(amplitude * shape.values)
-            if shape.kind == "size":
-                by_size, by_size_gauss = by_size * factor, by_size_gauss * factor**2
-            else:
-                by_strain, by_strain_gauss = by_strain * factor, by_strain_gauss * factor**2
-        raw = u * angle.tangent_squared + v * angle.tangent + w
-        raw += strain_gauss * by_strain_gauss + size_gauss * by_size_gauss
-        gauss_squared, floor_slope = floored_gauss_squared(raw)
-        instrument_x, instrument_y = self.instrument.lorentz
-        lorentz = strain_lorentz * by_strain + size_lorentz * by_size
-        if instrument_x or instrument_y:
-            lorentz = lorentz + instrument_x * angle.tangent + instrument_y * angle.secant
-        return Widths(gauss_squared, floor_slope, lorentz, by_size, by_strain, by_size_gauss, by_strain_gauss)
+    @cached_property
+    def compiled_inputs(self) -> tuple[FloatArray | IntArray | float, ...]:
+        """Arguments of `reflection.reflect` that no parameter changes, from `chain` on."""
+        sine = np.sin(self.theta)
+        polarized = np.cos(2.0 * self.theta) ** 2
+        angles = np.stack(
+            (
+                np.tan(self.theta),
+                1.0 / np.cos(self.theta),
+                1.0 / sine,
+                polarized,
+                1.0 / (1.0 + self.frozen_polarization * polarized),
+            )
+        )
+        begins = np.cumsum([0, *(axis.cos_squared.size for axis in self.textures[:-1])])
+        return (
+            cell_from_free(self.reference.crystal_system),
+            self.instrument.wavelength.principal,
+            self.instrument.radius_mm,
+            angles,
+            np.array(self.instrument.lorentz),
+            self.pair_intensity,
+            self.pair_first,
+            self.pair_second,
+            self.s_squared,
+            np.concatenate([axis.cos_squared for axis in self.textures]),
+            np.concatenate([axis.weight for axis in self.textures]),
+            np.array([begin + axis.offset for begin, axis in zip(begins, self.textures, strict=True)]),
+            np.array([shape.kind == "size" for shape in self.shapes], dtype=np.int64),
+            np.array([shape.values for shape in self.shapes]).reshape(len(self.shapes), self.theta.size),
+            np.ascontiguousarray(self.legendre),
+        )
 
-    def evaluate(self, values: FloatArray) -> tuple[ReflectionState, FloatArray]:
+    def evaluate(self, values: FloatArray, *, derivatives: bool = True) -> tuple[ReflectionState, FloatArray]:
         """Return the reflections and the coefficient of each row of the block, (rows, reflections)."""
-        zero, displacement, _, _, _, _, roughness, polarization, _, overspill = values[: len(GLOBAL_NAMES)]
-        response = values[len(GLOBAL_NAMES) : len(self.instrument.parameters)]
-        own = values[self.parameter_index]
-        n_cell, n_displacement = self.n_cell, self.n_displacement
-        size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[n_cell : n_cell + 4]
-        B = own[n_cell + 4 : n_cell + 4 + n_displacement]
-        ln_r = own[n_cell + 4 + n_displacement : own.size - len(self.shapes)]
-        radius = self.instrument.radius_mm
-        wavelength = self.instrument.wavelength.principal
-
-        q, q_by_cell = inverse_d_squared_and_jacobian(self.hkl, self.reference.crystal_system, own[:n_cell])
-        sine = np.minimum(0.5 * wavelength * np.sqrt(q), 0.99999)
-        cosine = np.sqrt(1.0 - sine * sine)
-        bragg = 2.0 * DEGREE * np.arcsin(sine)
-        lever = 2.0 * DEGREE / radius
-        centre = bragg + zero - lever * displacement * cosine
-        # d centre / d (2theta_bragg in deg): the displacement shift itself moves with the angle.
-        centre_by_bragg = 1.0 + displacement / radius * sine
-        bragg_by_q = DEGREE * wavelength**2 / (4.0 * sine * cosine)
-
-        width = self.widths(values)
-        slope, angle = width.floor_slope, self.frozen
-
-        # LP was frozen with the polarization of the compilation; the factor is relative to it.
-        polarized = 1.0 + polarization * angle.polarized
-        excess = (overspill * angle.cosecant) ** OVERSPILL_POWER
-        exponent = -roughness * angle.depth
-        if response.size:
-            exponent = exponent + response @ self.legendre
-        common = polarized * angle.unpolarize * (1.0 + excess) ** (-1.0 / OVERSPILL_POWER) * np.exp(exponent)
-        damping = np.exp(-(B[self.pair_first] + B[self.pair_second])[None, :] * self.s_squared[:, None])
-        pairs = self.pair_intensity * (damping * common[:, None])
-        untextured = pairs.sum(axis=1)
-        factors = [
-            march_dollase(amount, axis.cos_squared, axis.weight, axis.offset)
-            for amount, axis in zip(ln_r, self.textures, strict=True)
-        ]
-        orientation = factors[0][0]
-        for factor, _ in factors[1:]:
-            orientation = orientation * factor
-        intensity = untextured * orientation
-
-        sloped = slope * intensity
-        rows = np.empty((self.n_rows, q.size))
-        rows[0] = rows[1] = rows[6] = rows[9] = intensity
-        rows[2] = -lever * cosine * intensity
-        rows[3] = sloped * angle.tangent_squared
-        rows[4] = sloped * angle.tangent
-        rows[5] = sloped
-        rows[7] = -angle.depth * intensity
-        rows[8] = angle.polarized / polarized * intensity
-        rows[10] = -excess / (1.0 + excess) / overspill * intensity
-        row = 1 + len(GLOBAL_NAMES)
-        rows[row : row + response.size] = self.legendre * intensity
-        row += response.size
-        rows[row : row + n_cell] = (centre_by_bragg * bragg_by_q * intensity) * q_by_cell.T
-        row += n_cell
-        rows[row] = width.size_lorentz * intensity
-        rows[row + 1] = width.strain_lorentz * intensity
-        rows[row + 2] = width.size_gauss * sloped
-        rows[row + 3] = width.strain_gauss * sloped
-        row += len(WIDTH_NAMES)
-        np.multiply(self.involved @ pairs.T, -self.s_squared * orientation, out=rows[row : row + n_displacement])
-        row += n_displacement
-        for factor, by_ln_r in factors:
-            rows[row] = untextured * by_ln_r if len(factors) == 1 else intensity * by_ln_r / factor
-            row += 1
-        for shape in self.shapes:
-            is_size = shape.kind == "size"
-            lorentz = size_lorentz * width.size_lorentz if is_size else strain_lorentz * width.strain_lorentz
-            gauss = size_gauss * width.size_gauss if is_size else strain_gauss * width.strain_gauss
-            rows[row] = shape.values * lorentz * intensity
-            rows[row + 1] = 2.0 * shape.values * gauss * sloped
-            row += 2
-        state = ReflectionState(centre, bragg, width.gauss_squared, width.lorentz, intensity)
-        return state, rows
+        state = np.empty((5, self.theta.size))
+        rows = np.empty((self.n_rows if derivatives else 1, self.theta.size))
+        common, own = values[: len(self.instrument.parameters)], values[self.parameter_index]
+        reflect(self.indices, np.array(self.cell(values)), *self.compiled_inputs, common, own, state, rows)
+        return ReflectionState(state[CENTRE], state[BRAGG], state[GAUSS], state[WIDTH], state[AREA]), rows
 
     def extension_rows(self, extensions: Sequence[Extension], values: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return basis and coefficients of each extension's two rows at zero amplitude, (2 e,), (2 e, reflections)."""
-        state, _ = self.evaluate(values)
-        width = self.widths(values)
-        own = values[self.parameter_index]
-        size_lorentz, strain_lorentz, size_gauss, strain_gauss = own[self.n_cell : self.n_cell + 4]
+        state, coefficient = self.evaluate(values)
+        size_lorentz, strain_lorentz, size_gauss, strain_gauss = (
+            values[self.parameter_index[self.n_cell + k]] * coefficient[self.width_rows + k] for k in range(4)
+        )
         basis, rows = [], []
         for extension in extensions:
             if extension.kind == "texture":
@@ -353,25 +266,24 @@ class PhaseModel:
                 continue
             shape = shape_function(self.reference, self.hkl, extension.component)
             is_size = extension.kind == "size"
-            lorentz = size_lorentz * width.size_lorentz if is_size else strain_lorentz * width.strain_lorentz
-            gauss = size_gauss * width.size_gauss if is_size else strain_gauss * width.strain_gauss
             basis += [LORENTZ, GAUSS_SQUARED]
-            rows += [shape * lorentz * state.intensity, 2.0 * shape * width.floor_slope * gauss * state.intensity]
+            rows += [
+                shape * (size_lorentz if is_size else strain_lorentz),
+                2.0 * shape * (size_gauss if is_size else strain_gauss),
+            ]
         return np.array(basis, dtype=np.int64), np.array(rows)
 
 
 def march_dollase(
     ln_texture: float, cos_squared: FloatArray, weight: FloatArray, offset: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the March-Dollase factor of each reflection and its derivative by ln r.
-
-    O = sum_e weight_e (r^2 cos^2 a_e + sin^2 a_e / r)^(-3/2), W. A. Dollase 1986, J. Appl. Cryst. 19, 267, eq. 5.
-    """
-    r = np.exp(ln_texture)
-    inner = r * r * cos_squared + (1.0 - cos_squared) / r
-    power = weight * inner**-1.5
-    slope = -1.5 * power / inner * (2.0 * r * r * cos_squared - (1.0 - cos_squared) / r)
-    return np.add.reduceat(power, offset[:-1]), np.add.reduceat(slope, offset[:-1])
+    """Return the March-Dollase factor of each reflection and its derivative by ln r; equivalents ragged by `offset`."""
+    pairs = [
+        march_dollase_factor(ln_texture, cos_squared[begin:end], weight[begin:end])
+        for begin, end in zip(offset[:-1], offset[1:], strict=True)
+    ]
+    factor, slope = np.array(pairs).T
+    return factor, slope
 
 
 def lorentz_polarization(theta: FloatArray, *, polarization: float) -> FloatArray:
@@ -568,8 +480,7 @@ def compile_phase(
         row_parameter=np.array(row_parameter, dtype=np.int64),
         normalisation=normalisation,
     )
-    width = blank.widths(values)
-    fwhm = total_width(gauss_squared=width.gauss_squared, lorentz=width.lorentz)
+    fwhm = blank.evaluate(values, derivatives=False)[0].fwhm
     comb = profile_comb(
         theta=theta,
         fwhm=fwhm,

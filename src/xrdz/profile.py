@@ -38,9 +38,6 @@ from xrdz.diffractogram import FloatArray
 IntArray = NDArray[np.int64]
 
 DEGREE = 180.0 / np.pi
-WIDTH_FLOOR = 0.02
-"""Smallest Gaussian width (deg) the smooth floor lets a peak have."""
-
 MAX_NODES = 10
 
 
@@ -272,13 +269,6 @@ def _line_groups(offset: FloatArray, distance: FloatArray) -> tuple[IntArray, In
         first = np.where(new, here, first)
         group[order[rank], columns] = current
     return group, current + 1
-
-
-def floored_gauss_squared(gauss_squared: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return (g + sqrt(g^2 + 4 f^4)) / 2 with f = `WIDTH_FLOOR`, and its slope: a smooth floor under G^2."""
-    root = np.sqrt(gauss_squared**2 + 4.0 * WIDTH_FLOOR**4)
-    floored = 0.5 * (gauss_squared + root)
-    return floored, floored / root
 
 
 def total_width(*, gauss_squared: FloatArray, lorentz: FloatArray) -> FloatArray:
