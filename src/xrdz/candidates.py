@@ -171,8 +171,8 @@ def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tupl
     total = float(masses.sum())
     if total <= 0.0:
         return ()
-    weights = result.minimum.weights
-    residual = result.diffractogram.intensity - result.model
+    root = np.sqrt(result.minimum.weights)
+    residual = root * (result.diffractogram.intensity - result.model)
     x = result.pattern.two_theta
     strains = np.array([*STRAINS, *FALSE_STRAINS])
     # A strained cell moves a line by -2 tan(theta) strain.
@@ -183,16 +183,15 @@ def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tupl
         if pattern is None:
             continue
         column, phase, values = pattern
-        columns = np.array([np.interp(x + lever * strain, x, column) for strain in strains])
-        weighted = columns * weights
-        cross = weighted @ result.minimum.jacobian.T
+        columns = root * np.array([np.interp(x + lever * strain, x, column) for strain in strains])
+        cross = columns @ result.minimum.whitened.T
         responses = -cross @ result.covariance
-        own = np.einsum("kn,kn->k", weighted, columns)
+        own = np.einsum("kn,kn->k", columns, columns)
         information = own + np.einsum("kp,kp->k", cross, responses)
         # A pattern the fit can make from what it has carries no information of its own.
         seen = information > 1e-6 * own
         information = np.where(seen, information, 1.0)
-        scores = np.where(seen, weighted @ residual / np.sqrt(information), 0.0)
+        scores = np.where(seen, columns @ residual / np.sqrt(information), 0.0)
         tried = slice(0, len(STRAINS))
         noise = max(1.4826 * float(np.median(np.abs(scores[len(STRAINS) :]))), 1.0)
         signed = np.sign(scores[tried]) * (scores[tried] / noise) ** 2 - (strains[tried] / STRAIN_SU) ** 2
@@ -201,7 +200,7 @@ def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tupl
             continue
         per_scale = phase.mass_per_scale(values)
         scale, su = float(scores[row]) / math.sqrt(information[row]), noise / math.sqrt(information[row])
-        free = columns[row] + responses[row] @ result.minimum.jacobian
+        free = columns[row] + responses[row] @ result.minimum.whitened
         mass = max(scale, 0.0) * per_scale
         found.append(
             WeighedCandidate(
@@ -211,7 +210,7 @@ def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tupl
                 strain=float(strains[row]),
                 score=noise * scale / su,
                 significance=scale / su,
-                consistent=_bears_out(x, free * weights * residual, free * weights * columns[row], noise),
+                consistent=_bears_out(x, free * residual, free * columns[row], noise),
                 fraction=mass / (total + mass),
                 fraction_su=su * per_scale * total / (total + mass) ** 2,
                 variance=unseen_variance(scale, su, PRIOR_FRACTION * total / per_scale),

@@ -179,15 +179,16 @@ def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
     for number, phase in enumerate(pattern.phases):
         column = minimum.point.columns[number][0]
         without = np.maximum(minimum.point.model - result.scales[number] * column, 1e-6)
-        weights = minimum.weights * np.maximum(minimum.point.model, 1e-6) / without
-        if result.diffractogram.su is not None:
-            weights = minimum.weights
+        # Poisson weights at the model without the phase, relative to those the Jacobian holds already.
+        relative = np.ones_like(without)
+        if result.diffractogram.su is None:
+            relative = np.sqrt(np.maximum(minimum.point.model, 1e-6) / without)
         keep = free_all.copy()
         keep[number] = True
         keep[n_linear + phase.parameter_index] = False
         keep[:number] &= result.scales[:number] > 0
         places = np.flatnonzero(keep)
-        body = minimum.jacobian[places] * np.sqrt(weights)
+        body = minimum.whitened[places] * relative
         normal = body @ body.T
         nonlinear = np.flatnonzero(places >= n_linear)
         inside = places[nonlinear] - n_linear

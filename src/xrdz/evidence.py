@@ -62,8 +62,8 @@ def weigh_extensions(
 ) -> tuple[WeighedExtension, ...]:
     """Return the evidence of every extension the model does not have yet, best first."""
     point = minimum.point
-    weights = minimum.weights
-    residual = noise.observed - point.model
+    root = np.sqrt(minimum.weights)
+    residual = root * (noise.observed - point.model)
     found = []
     for number, phase in enumerate(pattern.phases):
         scale = point.linear[number]
@@ -77,11 +77,10 @@ def weigh_extensions(
         ]
         if not extensions:
             continue
-        columns = scale * pattern.extension_columns(number, extensions, point.values)
-        weighted = columns * weights
-        scores = weighted @ residual
-        cross = weighted @ minimum.jacobian.T
-        own = np.einsum("en,en->e", weighted, columns)
+        columns = scale * root * pattern.extension_columns(number, extensions, point.values)
+        scores = columns @ residual
+        cross = columns @ minimum.whitened.T
+        own = np.einsum("en,en->e", columns, columns)
         for row, extension in enumerate(extensions):
             prior_su = extension.parameter().prior_su
             response = -covariance @ cross[row]

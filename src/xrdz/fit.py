@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrdz.anisotropy import Extension
-from xrdz.background import chebyshev_columns
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.evidence import WeighedExtension, entering, weigh_extensions
 from xrdz.parameters import Parameter, ParameterTable
-from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern, phase_parameters
+from xrdz.pattern import MOST_CHEBYSHEV, InstrumentModel, PatternModel, chebyshev_terms, compile_pattern, phase_parameters
 from xrdz.profile import FINE, ROUGH, CombAccuracy
 from xrdz.reference import Reference
 from xrdz.solver import BoolArray, Minimum, Noise, minimise, solve_positive_definite
@@ -129,7 +128,7 @@ def starting_order(diffractogram: Diffractogram) -> int:
 def largest_order(diffractogram: Diffractogram) -> int:
     """Return the most Chebyshev terms tried: half a wave per 4 degrees, so that no term resembles a peak."""
     span = diffractogram.two_theta[-1] - diffractogram.two_theta[0]
-    return int(np.clip(round(span / 4.0), 6, 26))
+    return int(np.clip(round(span / 4.0), 6, MOST_CHEBYSHEV))
 
 
 def fit(
@@ -319,15 +318,16 @@ class _Problem:
         n_phases, n_now = len(pattern.phases), pattern.n_chebyshev
         most = max(largest_order(self.diffractogram), n_now)
         n_linear = pattern.n_linear
-        extra = chebyshev_columns(pattern.two_theta, domain=pattern.background_domain, terms=most)
-        jacobian = minimum.jacobian
         root = np.sqrt(minimum.weights)
+        extra = root * chebyshev_terms(pattern.two_theta.tobytes(), pattern.background_domain, max(most, MOST_CHEBYSHEV))[:most]
         # Order: scales and nonlinear parameters, humps, then Chebyshev terms so that orders are leading blocks.
-        body = np.concatenate((jacobian[:n_phases], jacobian[n_linear:], jacobian[n_phases + n_now : n_linear], extra))
-        weighted = body * root
-        normal = weighted @ weighted.T
+        known = np.concatenate(
+            (np.arange(n_phases), np.arange(n_linear, len(minimum.normal)), np.arange(n_phases + n_now, n_linear))
+        )
         residual = root * (noise.observed - minimum.point.model)
-        gradient = weighted @ residual
+        cross = (extra @ minimum.whitened.T)[:, known]
+        normal = np.block([[minimum.normal[np.ix_(known, known)], cross.T], [cross, extra @ extra.T]])
+        gradient = np.concatenate(((minimum.whitened @ residual)[known], extra @ residual))
         table = pattern.parameters
         own = slice(n_phases, n_phases + table.size)
         gradient[own] -= table.prior_precision @ (minimum.point.values - table.prior_mean)
@@ -370,11 +370,12 @@ class _Problem:
         hessian = minimum.normal.copy()
         hessian[n_linear:, n_linear:] += pattern.parameters.prior_precision
         covariance = posterior_covariance(hessian, minimum.active)
-        residual = minimum.weights * (self.noise.observed - minimum.point.model)
+        root = np.sqrt(minimum.weights)
+        residual = root * (self.noise.observed - minimum.point.model)
         blocks = score_blocks(pattern.two_theta)
-        scores = np.add.reduceat(minimum.jacobian * residual, blocks, axis=1).T
+        scores = np.add.reduceat(minimum.whitened * residual, blocks, axis=1).T
         freedom = max(self.noise.observed.size - hessian.shape[0], 1)
-        chi2 = float(np.sum(residual**2 / minimum.weights)) / freedom
+        chi2 = float(residual @ residual) / freedom
         status = Status.CONVERGED if minimum.converged else Status.NOT_CONVERGED
         if status is Status.CONVERGED and bounds_that_matter(pattern, minimum.active):
             status = Status.AT_BOUND

@@ -31,12 +31,13 @@ from xrdz.compiled import compiled
 from xrdz.diffractogram import FloatArray
 
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 TAPER_START = 0.4
 """Where the tail begins, as a fraction of the window half width."""
 
-CENTRAL_REACH = 4.5
-"""|Re z| inside which the series is used; both it and the continued fraction outside are good to 4e-7 of w(0)."""
+CENTRAL_REACH = 4.0
+"""|Re z| inside which the series is used; both it and the continued fraction outside are good to 7e-7 of w(0)."""
 
 PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL, SATELLITE = range(6)
 """The six basis functions a derivative column can be a multiple of, in the order of the kernel's work arrays."""
@@ -57,8 +58,8 @@ def _weideman(terms: int) -> tuple[float, tuple[float, ...]]:
     return length, tuple(float(value) for value in coefficients[1 : terms + 1][::-1])
 
 
-_LENGTH, _SERIES = _weideman(16)
-(_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13, _C14, _C15) = _SERIES
+_LENGTH, _SERIES = _weideman(14)
+(_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13) = _SERIES
 
 
 @compiled
@@ -112,6 +113,8 @@ def sum_reflections(
     n_coarse = coarse.size
     rows = columns.shape[0]
     columns[:, :] = 0.0
+    # One row alone is the pattern itself: nothing but the value is wanted.
+    derivatives = rows > 1 or basis[0] != PATTERN
     tail = np.zeros((rows, n_coarse))
     size = n_coarse
     for j in range(centre.size):
@@ -154,6 +157,7 @@ def sum_reflections(
                     node_slope[node] * inverse * _INVERSE_ROOT_PI,
                     node_g2,
                     node_axial[node],
+                    derivatives,
                     real[: high - low],
                     imaginary[: high - low],
                     value[low:high],
@@ -176,6 +180,7 @@ def sum_reflections(
                     v,
                     w,
                     True,
+                    derivatives,
                     value[begin:end],
                     position[begin:end],
                     gauss[begin:end],
@@ -193,6 +198,7 @@ def sum_reflections(
                     v,
                     w,
                     False,
+                    derivatives,
                     share[0, begin:end],
                     share[1, begin:end],
                     share[2, begin:end],
@@ -212,6 +218,7 @@ def sum_reflections(
             tail_variance,
             half_window[j],
             False,
+            derivatives,
             value[:n_coarse],
             position[:n_coarse],
             gauss[:n_coarse],
@@ -235,7 +242,7 @@ def sum_reflections(
 
 @compiled
 def _series(x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray) -> None:
-    """Set w by Weideman's series, its Horner scheme unrolled.
+    """Set w by Weideman's series, its recurrence unrolled.
 
     w = 2 p(Z) / (L - iz)^2 + 1 / (sqrt(pi) (L - iz)),  Z = (L + iz) / (L - iz)
     """
@@ -249,21 +256,23 @@ def _series(x: FloatArray, centre: float, inverse: float, y: float, real: FloatA
         br = _LENGTH - y
         c = br * qr - zr * qi
         s = br * qi + zr * qr
-        r, t = _C0 * c + _C1, _C0 * s
-        r, t = r * c - t * s + _C2, r * s + t * c
-        r, t = r * c - t * s + _C3, r * s + t * c
-        r, t = r * c - t * s + _C4, r * s + t * c
-        r, t = r * c - t * s + _C5, r * s + t * c
-        r, t = r * c - t * s + _C6, r * s + t * c
-        r, t = r * c - t * s + _C7, r * s + t * c
-        r, t = r * c - t * s + _C8, r * s + t * c
-        r, t = r * c - t * s + _C9, r * s + t * c
-        r, t = r * c - t * s + _C10, r * s + t * c
-        r, t = r * c - t * s + _C11, r * s + t * c
-        r, t = r * c - t * s + _C12, r * s + t * c
-        r, t = r * c - t * s + _C13, r * s + t * c
-        r, t = r * c - t * s + _C14, r * s + t * c
-        r, t = r * c - t * s + _C15, r * s + t * c
+        # A real polynomial at a complex point: b_k = C_k + 2 Re(Z) b_(k-1) - |Z|^2 b_(k-2), half of Horner's products.
+        double, square = 2.0 * c, c * c + s * s
+        b0 = _C0
+        b1 = _C1 + double * b0
+        b0 = _C2 + double * b1 - square * b0
+        b1 = _C3 + double * b0 - square * b1
+        b0 = _C4 + double * b1 - square * b0
+        b1 = _C5 + double * b0 - square * b1
+        b0 = _C6 + double * b1 - square * b0
+        b1 = _C7 + double * b0 - square * b1
+        b0 = _C8 + double * b1 - square * b0
+        b1 = _C9 + double * b0 - square * b1
+        b0 = _C10 + double * b1 - square * b0
+        b1 = _C11 + double * b0 - square * b1
+        b0 = _C12 + double * b1 - square * b0
+        r = _C13 + c * b0 - square * b1
+        t = s * b0
         # w = q (2 q p + 1 / sqrt(pi)) with q = 1 / (L - iz)
         inner_r = 2.0 * (qr * r - qi * t) + _INVERSE_ROOT_PI
         inner_i = 2.0 * (qr * t + qi * r)
@@ -273,23 +282,25 @@ def _series(x: FloatArray, centre: float, inverse: float, y: float, real: FloatA
 
 @compiled
 def _fraction(x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray) -> None:
-    """Set w by the fifth convergent of the Laplace continued fraction.
+    """Set w by the sixth convergent of the Laplace continued fraction.
 
-    w = (i / sqrt(pi)) (z^4 - 9/2 z^2 + 2) / (z (z^4 - 5 z^2 + 15/4))
+    w = (i / sqrt(pi)) z (z^4 - 7 z^2 + 33/4) / (z^6 - 15/2 z^4 + 45/4 z^2 - 15/8)
     """
     for i in range(x.size):
         zr = (x[i] - centre) * inverse
         sr = zr * zr - y * y
         si = 2.0 * zr * y
-        # numerator s^2 - 9/2 s + 2 and denominator z (s^2 - 5 s + 15/4) with s = z^2
+        # numerator z (s^2 - 7 s + 33/4) and denominator s^3 - 15/2 s^2 + 45/4 s - 15/8 with s = z^2
         ssr = sr * sr - si * si
         ssi = 2.0 * sr * si
-        nr = ssr - 4.5 * sr + 2.0
-        ni = ssi - 4.5 * si
-        er = ssr - 5.0 * sr + 3.75
-        ei = ssi - 5.0 * si
-        dr = zr * er - y * ei
-        di = zr * ei + y * er
+        er = ssr - 7.0 * sr + 8.25
+        ei = ssi - 7.0 * si
+        nr = zr * er - y * ei
+        ni = zr * ei + y * er
+        fr = ssr - 7.5 * sr + 11.25
+        fi = ssi - 7.5 * si
+        dr = sr * fr - si * fi - 1.875
+        di = sr * fi + si * fr
         norm = _INVERSE_ROOT_PI / (dr * dr + di * di)
         real[i] = -(ni * dr - nr * di) * norm
         imaginary[i] = (nr * dr + ni * di) * norm
@@ -305,6 +316,7 @@ def _add_node(
     slope: float,
     g2: float,
     axial: float,
+    derivatives: bool,
     real: FloatArray,
     imaginary: FloatArray,
     value: FloatArray,
@@ -317,6 +329,8 @@ def _add_node(
     """Add one node's value and derivatives from w(z); one output a loop, so that each is vectorised."""
     for i in range(x.size):
         value[i] += amplitude * real[i]
+    if not derivatives:
+        return
     if slope != 0.0:
         for i in range(x.size):
             satellite[i] += slope * real[i]
@@ -350,6 +364,7 @@ def _set_tail(
     variance: float,
     half_window: float,
     complement: bool,
+    derivatives: bool,
     value: FloatArray,
     position: FloatArray,
     gauss: FloatArray,
@@ -376,13 +391,15 @@ def _set_tail(
         nr = sr - variance
         inverse_norm = 1.0 / (nr * nr + si * si)
         height = gamma * (d * d + gamma * gamma + variance) * inverse_norm
+        value[i] = factor * height * step
+        if not derivatives:
+            continue
         # 1 / N^2
         hr = (nr * nr - si * si) * inverse_norm * inverse_norm
         hi = -2.0 * nr * si * inverse_norm * inverse_norm
         # (D^2 + variance) / N^2: its imaginary part is dT/dd, its real part dT/dgamma
         kr = (sr + variance) * hr - si * hi
         ki = (sr + variance) * hi + si * hr
-        value[i] = factor * height * step
         position[i] = -factor * (ki * step + height * step_slope)
         gauss[i] = -factor * (gamma * hr + d * hi) * step * _VARIANCE_PER_FWHM_SQUARED
         lorentz[i] = 0.5 * factor * kr * step
@@ -406,3 +423,46 @@ def _add_columns(
             source = work[basis[row], :count]
             for i in range(count):
                 target[i] += factor * source[i]
+
+
+@compiled
+def add_whitened(
+    block: FloatArray, factor: FloatArray, target: IntArray, root: FloatArray, written: BoolArray, out: FloatArray
+) -> None:
+    """Add each row of a phase's block, times its factor and the root of the weights, to its row of the Jacobian.
+
+    Parameters
+    ----------
+    block : (rows, n) columns of one phase
+    factor, target : (rows,) what each row is multiplied by and which row of `out` it belongs to
+    root : (n,)
+    written : (parameters,) which rows of `out` hold something yet, updated
+    out : (parameters, n)
+    """
+    for row in range(block.shape[0]):
+        f, place = factor[row], target[row]
+        source, sink = block[row], out[place]
+        if written[place]:
+            for i in range(root.size):
+                sink[i] += f * source[i] * root[i]
+        else:
+            for i in range(root.size):
+                sink[i] = f * source[i] * root[i]
+            written[place] = True
+
+
+@compiled
+def poisson_deviance(observed: FloatArray, model: FloatArray, gain: FloatArray, floor: float) -> float:
+    """Return 2 sum [m - y + y ln(y / m)] / gain; below `floor` it goes on as its tangent parabola."""
+    total = 0.0
+    for i in range(observed.size):
+        y, m = observed[i], model[i]
+        expected = max(m, floor)
+        term = expected - y
+        if y > 0.0:
+            term += y * math.log(y / expected)
+        if m < floor:
+            below = m - floor
+            term += below * (1.0 - y / expected) + 0.5 * below * below / floor
+        total += term / gain[i]
+    return 2.0 * total

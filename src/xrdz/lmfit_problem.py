@@ -103,8 +103,8 @@ class LmfitProblem:
         pattern = self.pattern
         n_points, n_linear = self.weights.size, pattern.n_linear
         result = np.zeros((n_linear + values.size, n_points + values.size))
-        model_part = pattern.jacobian(pattern.phase_columns(values), linear[: len(pattern.phases)])
-        np.multiply(model_part, -np.sqrt(self.weights), out=result[:, :n_points])
+        columns = pattern.phase_columns(values)
+        result[:, :n_points] = pattern.whitened(columns, linear[: len(pattern.phases)], -np.sqrt(self.weights))
         result[n_linear:, n_points:] = self.prior_root.T
         return result[[bool(parameters[name].vary) for name in self.lmfit_names.values()]]
 
@@ -398,7 +398,7 @@ def _as_fit_result(known: FitResult, noise: Noise, end: _End, evaluations: int, 
             steps=evaluations,
             normal=place.normal,
             gradient=place.gradient,
-            jacobian=place.jacobian,
+            whitened=place.jacobian * np.sqrt(place.weights),
             weights=place.weights,
             active=place.active,
         ),

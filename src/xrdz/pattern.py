@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns, hump_columns
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.kernel import sum_reflections
+from xrdz.kernel import add_whitened, sum_reflections
 from xrdz.parameters import ParameterTable
 from xrdz.phase_model import (
     ASSUMED_RADIUS_MM,
@@ -55,6 +55,9 @@ IntArray = NDArray[np.int64]
 
 COARSE_FACTOR = 16
 """Step of the tail grid in steps of the scan."""
+
+MOST_CHEBYSHEV = 26
+"""The most background terms the choice of the order tries."""
 
 DRIFT_ANGLE, DRIFT_LN_WIDTH, DRIFT_AXIAL = 0.02, 0.25, 0.05
 """How far angles (deg), widths and axial shifts may move before the model is compiled again."""
@@ -105,19 +108,24 @@ class PatternModel:
         """Return the linear columns: one pattern per phase, then the background, shape (n_linear, n)."""
         return np.concatenate([block[:1] for block in columns] + [self.background_columns])
 
-    def jacobian(self, columns: Sequence[FloatArray], scales: FloatArray, out: FloatArray | None = None) -> FloatArray:
+    def jacobian(self, columns: Sequence[FloatArray], scales: FloatArray) -> FloatArray:
         """Return d y / d (linear, nonlinear parameters) at the given scales, shape (n_linear + n_nonlinear, n)."""
+        return self.whitened(columns, scales, np.ones(self.two_theta.size))
+
+    def whitened(
+        self, columns: Sequence[FloatArray], scales: FloatArray, root: FloatArray, out: FloatArray | None = None
+    ) -> FloatArray:
+        """Return the Jacobian times the root of the weights, `root` (n,); see `jacobian`."""
         n_linear = self.n_linear
         if out is None:
             out = np.empty((n_linear + self.parameters.size, self.two_theta.size))
-        for row, block in enumerate(columns):
-            out[row] = block[0]
-        out[len(self.phases) : n_linear] = self.background_columns
-        out[n_linear:] = 0.0
-        for phase, block, scale in zip(self.phases, columns, scales, strict=True):
-            for row, parameter in zip(block[1:], phase.row_parameter, strict=True):
-                target = out[n_linear + parameter]
-                np.add(target, scale * row, out=target)
+        written = np.zeros(len(out), dtype=np.bool_)
+        for number, (phase, block, scale) in enumerate(zip(self.phases, columns, scales, strict=True)):
+            factor = np.full(len(block), scale)
+            factor[0] = 1.0
+            target = np.concatenate(([number], n_linear + phase.row_parameter))
+            add_whitened(block, factor, target, root, written, out)
+        np.multiply(self.background_columns, root, out=out[len(self.phases) : n_linear])
         return out
 
     def peak_state(self, phase: PhaseModel, values: FloatArray) -> ReflectionState:
@@ -233,14 +241,9 @@ def compile_pattern(
         instrument.prior_covariance,
     )
     values = table.start if at is None else at
-    step = float(np.median(np.diff(two_theta)))
-    coarse_step = min(COARSE_FACTOR * step, 0.5)
-    n_coarse = int(np.ceil((two_theta[-1] - two_theta[0]) / coarse_step)) + 4
-    coarse = two_theta[0] + coarse_step * (np.arange(n_coarse) - 1.0)
-    stencil_start, stencil_weight = lagrange_stencil(two_theta, coarse)
-    background = np.concatenate(
-        (chebyshev_columns(two_theta, domain=domain, terms=n_chebyshev), hump_columns(two_theta, humps))
-    )
+    grid = grid_of(two_theta.tobytes())
+    chebyshev = chebyshev_terms(two_theta.tobytes(), domain, max(n_chebyshev, MOST_CHEBYSHEV))[:n_chebyshev]
+    background = np.concatenate((chebyshev, hump_columns(two_theta, humps))) if humps else chebyshev
     phases = []
     begin = len(instrument.parameters)
     for number, reference in enumerate(references):
@@ -253,7 +256,7 @@ def compile_pattern(
                 np.arange(begin, begin + count),
                 instrument,
                 two_theta,
-                coarse_step=coarse_step,
+                coarse_step=grid.step,
                 axis=axis or (reference.texture_axes or ((0, 0, 1),))[0],
                 extensions=extensions,
                 accuracy=accuracy,
@@ -268,12 +271,40 @@ def compile_pattern(
         instrument,
         tuple(phases),
         table,
-        coarse,
-        stencil_start,
-        stencil_weight,
+        grid.coarse,
+        grid.stencil_start,
+        grid.stencil_weight,
         float(values[KAPPA]),
         float(values[SATELLITE_SHARE]),
     )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The coarse grid of the tails, and how the measured points are interpolated from it."""
+
+    step: float
+    coarse: FloatArray
+    stencil_start: IntArray
+    stencil_weight: FloatArray
+
+
+@lru_cache(maxsize=8)
+def grid_of(two_theta: bytes) -> Grid:
+    """Return the grid for the bytes of measured 2theta; the scans of a batch mostly share one."""
+    x = np.frombuffer(two_theta)
+    step = min(COARSE_FACTOR * float(np.median(np.diff(x))), 0.5)
+    count = int(np.ceil((x[-1] - x[0]) / step)) + 4
+    coarse = x[0] + step * (np.arange(count) - 1.0)
+    return Grid(step, coarse, *lagrange_stencil(x, coarse))
+
+
+@lru_cache(maxsize=8)
+def chebyshev_terms(two_theta: bytes, domain: tuple[float, float], terms: int) -> FloatArray:
+    """Return Chebyshev terms at the bytes of measured 2theta; read-only, shared by every fit."""
+    columns = chebyshev_columns(np.frombuffer(two_theta), domain=domain, terms=terms)
+    columns.setflags(write=False)
+    return columns
 
 
 def lagrange_stencil(x: FloatArray, grid: FloatArray) -> tuple[IntArray, FloatArray]:

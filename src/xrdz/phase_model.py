@@ -399,24 +399,27 @@ def compile_phase(
     B = values[parameter_index[n_cell + 4 : n_cell + 4 + n_displacement]]
     expected = np.exp(-0.25 * q[:, None] * B[pairs].sum(axis=1)[None, :])
     zero, displacement, _, _, _, kappa, _, polarization, satellite, _ = values[: len(GLOBAL_NAMES)]
-    pair_intensity = np.zeros_like(products[0])
-    line_offset, line_lorentz, line_weight, line_slope = np.empty((4, len(profile), q.size))
-    satellite_share = sum(line.weight for line in profile if line.satellite)
-    for number, line in enumerate(profile):
-        # The satellite share is refined; the listed lines divide the rest among them.
-        weight, slope = line.weight, 0.0
-        if satellite_share > 0.0:
-            main = line.weight / (1.0 - satellite_share)
-            weight = satellite if line.satellite else main * (1.0 - satellite)
-            slope = 1.0 if line.satellite else -main
-        line_theta = np.arcsin(0.5 * line.angstrom * np.sqrt(q))
-        factor = listed.multiplicity[inside] * lorentz_polarization(line_theta, polarization=float(polarization))
-        share = products[line.principal] * (weight * factor)[:, None]
-        pair_intensity += share
-        line_offset[number] = 2.0 * DEGREE * (line_theta - theta)
-        line_lorentz[number] = 2.0 * DEGREE * line.fwhm / line.angstrom * np.tan(line_theta)
-        line_weight[number] = (share * expected).sum(axis=1)
-        line_slope[number] = line_weight[number] * (slope / weight if weight > 0.0 else 0.0)
+    # The satellite share is refined; the listed lines divide the rest among them.
+    satellites = np.array([line.satellite for line in profile])
+    weight = np.array([line.weight for line in profile])
+    slope = np.zeros(len(profile))
+    if satellites.any():
+        main = weight / (1.0 - weight[satellites].sum())
+        weight = np.where(satellites, satellite, main * (1.0 - satellite))
+        slope = np.where(satellites, 1.0, -main)
+    angstrom = np.array([line.angstrom for line in profile])[:, None]
+    line_theta = np.arcsin(0.5 * angstrom * np.sqrt(q))
+    factor = listed.multiplicity[inside] * lorentz_polarization(line_theta, polarization=float(polarization))
+    principal = np.array([line.principal for line in profile])
+    weighted = weight[:, None] * factor
+    pair_intensity = sum(
+        (product * weighted[principal == k].sum(axis=0)[:, None] for k, product in enumerate(products)),
+        np.zeros_like(products[0]),
+    )
+    bare = np.array([(product * expected).sum(axis=1) for product in products])[principal] * factor
+    line_offset = 2.0 * DEGREE * (line_theta - theta)
+    line_lorentz = 2.0 * DEGREE * np.array([line.fwhm for line in profile])[:, None] / angstrom * np.tan(line_theta)
+    line_weight, line_slope = bare * weight[:, None], bare * slope[:, None]
     # Areas relative to their sum keep the scale near the counts it stands for.
     normalisation = float(pair_intensity.sum())
 

@@ -27,17 +27,19 @@ the mean shift -kappa/12 cot(2 theta) for S = H, and every shift is linear in ka
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xrdz.compiled import compiled
 from xrdz.diffractogram import FloatArray
 
 IntArray = NDArray[np.int64]
 
 DEGREE = 180.0 / np.pi
+_VARIANCE_PER_FWHM_SQUARED = 1.0 / (8.0 * math.log(2.0))
 MAX_NODES = 10
 
 
@@ -63,10 +65,12 @@ def _axial_rule(n: int) -> tuple[FloatArray, FloatArray]:
     return np.sqrt(2.0) * nodes, vectors[0] ** 2
 
 
-AXIAL_SQUARES = tuple((nodes**2, weights) for nodes, weights in map(_axial_rule, range(1, MAX_NODES + 1)))
-"""t^2 at the nodes, and weights, of each rule."""
+_SQUARES, _WEIGHTS = np.zeros((2, MAX_NODES, MAX_NODES))
+for _count in range(1, MAX_NODES + 1):
+    _nodes, _WEIGHTS[_count - 1, :_count] = _axial_rule(_count)
+    _SQUARES[_count - 1, :_count] = _nodes**2
 
-_SQUARE, _WEIGHT = AXIAL_SQUARES[-1]
+_SQUARE, _WEIGHT = _SQUARES[-1], _WEIGHTS[-1]
 T2_MEAN = 1.0 / 6.0
 T2_VARIANCE = float(_WEIGHT @ (_SQUARE - T2_MEAN) ** 2)
 T2_THIRD = float(_WEIGHT @ (_SQUARE - T2_MEAN) ** 3)
@@ -152,123 +156,137 @@ def profile_comb(
     line_offset, line_lorentz, line_weight, line_slope : (lines, j) deg, deg, share of the area, and its derivative by
         the share of the satellite
     """
-    n_peaks = theta.size
-    group, n_groups = _line_groups(line_offset, accuracy.merge * fwhm)
-    peak = np.broadcast_to(np.arange(n_peaks), group.shape)
-    key = (peak * line_offset.shape[0] + group).ravel()
-    size = n_peaks * line_offset.shape[0]
-
-    def grouped(values: FloatArray, weight: FloatArray = line_weight) -> FloatArray:
-        sums = np.bincount(key, weights=(weight * values).ravel(), minlength=size)
-        return np.asarray(sums, dtype=np.float64).reshape(n_peaks, -1)
-
-    share = grouped(np.ones_like(line_offset))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        offset, lorentz = grouped(line_offset) / share, grouped(line_lorentz) / share
-        spread = np.maximum(grouped(line_offset**2) / share - offset**2, 0.0)
-    total = share.sum(axis=1, keepdims=True)
-    slope = grouped(np.ones_like(line_offset), line_slope) / total
-    share = share / total
-    slope = slope - share * slope.sum(axis=1, keepdims=True)
-
-    count, axial_nodes = _axial_rules(theta, kappa, fwhm, accuracy)
-    start = np.concatenate(([0], np.cumsum(n_groups * count)))
-    table = np.empty((6, int(start[-1])))
-    for lines, nodes in {(int(a), int(b)) for a, b in zip(n_groups, count, strict=True)}:
-        peaks = np.flatnonzero((n_groups == lines) & (count == nodes))
-        places = (start[peaks][:, None] + np.arange(lines * nodes)).ravel()
-        shift, axial_weight, extra = axial_nodes(nodes, peaks)
-        variance = spread[peaks, :lines] + extra[:, None]
-        for row, values in enumerate(
-            (
-                np.repeat(offset[peaks, :lines], nodes, axis=1),
-                np.tile(shift, (1, lines)),
-                np.repeat(8.0 * np.log(2.0) * variance, nodes, axis=1),
-                np.repeat(lorentz[peaks, :lines], nodes, axis=1),
-                share[peaks, :lines, None] * axial_weight[:, None, :],
-                slope[peaks, :lines, None] * axial_weight[:, None, :],
-            )
-        ):
-            table[row, places] = values.ravel()
-    node_offset, axial, gauss, node_lorentz, weight, node_slope = (np.ascontiguousarray(row) for row in table)
-
-    def mean(of: FloatArray) -> FloatArray:
-        return np.add.reduceat(weight * of, start[:-1])
-
-    place = node_offset + kappa * axial
-    variance = np.maximum(mean(place**2) - mean(place) ** 2, 0.0) + mean(gauss) / (8.0 * np.log(2.0))
-    return Comb(
-        start=start,
-        offset=node_offset,
-        axial=axial,
-        gauss=gauss,
-        lorentz=node_lorentz,
-        weight=weight,
-        slope=node_slope,
-        mean_offset=mean(node_offset),
-        mean_axial=mean(axial),
-        mean_lorentz=mean(node_lorentz),
-        variance=variance,
-    )
-
-
-def _axial_rules(
-    theta: FloatArray, kappa: float, fwhm: FloatArray, accuracy: CombAccuracy
-) -> tuple[IntArray, Callable[[int, IntArray], tuple[FloatArray, FloatArray, FloatArray]]]:
-    """Return the number of axial nodes of each reflection, and a function that gives them.
-
-    The shift per kappa is q = h t'^2 - l t^2 with l = cot(theta) / 4, h = tan(theta) / 4 (in deg). One node holds its
-    mean and variance; two hold its mean, variance and skewness; where more are needed one of the terms dominates and
-    gets the Gauss rule of t^2, the other its mean and variance. The function takes the number of nodes and the
-    reflections that have it, and returns shifts and weights (reflections, nodes) and the variance left out (deg^2).
-    """
-    low = DEGREE / 4.0 / np.tan(theta)
-    high = DEGREE / 4.0 * np.tan(theta)
+    order = np.argsort(line_offset, axis=0)
+    group, n_groups = np.zeros(line_offset.shape, dtype=np.int64), np.empty(theta.size, dtype=np.int64)
+    _group_lines(order, line_offset, accuracy.merge * fwhm, group, n_groups)
+    low, high = DEGREE / 4.0 / np.tan(theta), DEGREE / 4.0 * np.tan(theta)
     spread = kappa * np.maximum(low, high) / fwhm
     more = np.where(spread < accuracy.two_nodes, 2, np.ceil(2.0 + 2.0 * spread))
-    wanted = np.where(spread < accuracy.one_node, 1, more)
-    count: IntArray = np.clip(wanted, 1, MAX_NODES).astype(np.int64)
-
-    def nodes(number: int, peaks: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        l, h = low[peaks], high[peaks]  # noqa: E741 - the symbols of the formula
-        mean = (h - l) * T2_MEAN
-        variance = (l**2 + h**2) * T2_VARIANCE
-        if number == 1:
-            return mean[:, None], np.ones((peaks.size, 1)), kappa**2 * variance
-        if number == 2:
-            sigma = np.sqrt(variance)
-            skewness = (h**3 - l**3) * T2_THIRD / sigma**3
-            root = np.sqrt(1.0 + 0.25 * skewness**2)
-            upper = 0.5 * (1.0 - 0.5 * skewness / root)
-            shift = mean[:, None] + sigma[:, None] * np.stack((0.5 * skewness - root, 0.5 * skewness + root), axis=1)
-            return shift, np.stack((1.0 - upper, upper), axis=1), np.zeros(peaks.size)
-        square, weight = AXIAL_SQUARES[number - 1]
-        at_low = l > h
-        main, other = np.where(at_low, -l, h), np.where(at_low, h, -l)
-        shift = main[:, None] * square + other[:, None] * T2_MEAN
-        return shift, np.broadcast_to(weight, shift.shape), kappa**2 * other**2 * T2_VARIANCE
-
-    return count, nodes
+    count = np.clip(np.where(spread < accuracy.one_node, 1, more), 1, MAX_NODES).astype(np.int64)
+    start = np.concatenate(([0], np.cumsum(n_groups * count)))
+    nodes, moments = np.empty((6, int(start[-1]))), np.empty((4, theta.size))
+    _fill_comb(
+        kappa,
+        low,
+        high,
+        group,
+        n_groups,
+        count,
+        start,
+        line_offset,
+        line_lorentz,
+        line_weight,
+        line_slope,
+        _SQUARES,
+        _WEIGHTS,
+        nodes,
+        moments,
+    )
+    return Comb(start, *nodes, *moments)
 
 
-def _line_groups(offset: FloatArray, distance: FloatArray) -> tuple[IntArray, IntArray]:
-    """Return which node each emission line belongs to, (lines, j), and the number of nodes of each reflection.
+@compiled
+def _group_lines(
+    order: IntArray, offset: FloatArray, distance: FloatArray, group: IntArray, n_groups: IntArray
+) -> None:
+    """Set which node each emission line belongs to, (lines, j), and the number of nodes of each reflection.
 
     Lines are taken in ascending order of their offset; one starts a new node when it is further than `distance` from
     the first of the present node.
     """
-    order = np.argsort(offset, axis=0)
-    group = np.zeros(offset.shape, dtype=np.int64)
-    columns = np.arange(offset.shape[1])
-    first = offset[order[0], columns]
-    current = np.zeros(offset.shape[1], dtype=np.int64)
-    for rank in range(1, offset.shape[0]):
-        here = offset[order[rank], columns]
-        new = here - first > distance
-        current = current + new
-        first = np.where(new, here, first)
-        group[order[rank], columns] = current
-    return group, current + 1
+    for j in range(n_groups.size):
+        current, first = 0, offset[order[0, j], j]
+        for rank in range(1, order.shape[0]):
+            line = order[rank, j]
+            if offset[line, j] - first > distance[j]:
+                current, first = current + 1, offset[line, j]
+            group[line, j] = current
+        n_groups[j] = current + 1
+
+
+@compiled
+def _fill_comb(
+    kappa: float,
+    low: FloatArray,
+    high: FloatArray,
+    group: IntArray,
+    n_groups: IntArray,
+    count: IntArray,
+    start: IntArray,
+    offset: FloatArray,
+    lorentz: FloatArray,
+    weight: FloatArray,
+    slope: FloatArray,
+    squares: FloatArray,
+    weights: FloatArray,
+    nodes: FloatArray,
+    moments: FloatArray,
+) -> None:
+    """Set the nodes (offset, axial shift, gauss, lorentz, weight, slope) and the moments of every reflection.
+
+    The shift per kappa is q = h t'^2 - l t^2 with l = cot(theta) / 4, h = tan(theta) / 4 (in deg). One node holds its
+    mean and variance; two hold its mean, variance and skewness; where more are needed one of the terms dominates and
+    gets the Gauss rule of t^2, the other its mean and variance.
+    """
+    n_lines = offset.shape[0]
+    shift, share = np.empty(MAX_NODES), np.empty(MAX_NODES)
+    sums = np.empty((5, n_lines))
+    for j in range(n_groups.size):
+        sums[:] = 0.0
+        total = total_slope = 0.0
+        for line in range(n_lines):
+            g, part = group[line, j], weight[line, j]
+            sums[0, g] += part
+            sums[1, g] += part * offset[line, j]
+            sums[2, g] += part * offset[line, j] ** 2
+            sums[3, g] += part * lorentz[line, j]
+            sums[4, g] += slope[line, j]
+            total += part
+            total_slope += slope[line, j]
+
+        l, h, number = low[j], high[j], count[j]  # noqa: E741 - the symbols of the formula
+        extra = 0.0
+        if number <= 2:
+            mean, variance = (h - l) * T2_MEAN, (l * l + h * h) * T2_VARIANCE
+            shift[0], share[0], extra = mean, 1.0, kappa * kappa * variance
+            if number == 2:
+                sigma = math.sqrt(variance)
+                half_skewness = 0.5 * (h**3 - l**3) * T2_THIRD / sigma**3
+                root = math.sqrt(1.0 + half_skewness * half_skewness)
+                share[1] = 0.5 * (1.0 - half_skewness / root)
+                share[0] = 1.0 - share[1]
+                shift[0], shift[1] = mean + sigma * (half_skewness - root), mean + sigma * (half_skewness + root)
+                extra = 0.0
+        else:
+            main, other = (-l, h) if l > h else (h, -l)
+            for k in range(number):
+                shift[k] = main * squares[number - 1, k] + other * T2_MEAN
+                share[k] = weights[number - 1, k]
+            extra = kappa * kappa * other * other * T2_VARIANCE
+
+        node = start[j]
+        mean_offset = mean_axial = mean_lorentz = mean_gauss = mean_place = mean_square = 0.0
+        for g in range(n_groups[j]):
+            place = sums[1, g] / sums[0, g]
+            spread = max(sums[2, g] / sums[0, g] - place * place, 0.0)
+            gauss = (spread + extra) / _VARIANCE_PER_FWHM_SQUARED
+            width = sums[3, g] / sums[0, g]
+            part = sums[0, g] / total
+            part_slope = sums[4, g] / total - part * total_slope / total
+            for k in range(number):
+                w = part * share[k]
+                nodes[0, node], nodes[1, node], nodes[2, node] = place, shift[k], gauss
+                nodes[3, node], nodes[4, node], nodes[5, node] = width, w, part_slope * share[k]
+                at = place + kappa * shift[k]
+                mean_offset += w * place
+                mean_axial += w * shift[k]
+                mean_lorentz += w * width
+                mean_gauss += w * gauss
+                mean_place += w * at
+                mean_square += w * at * at
+                node += 1
+        moments[0, j], moments[1, j], moments[2, j] = mean_offset, mean_axial, mean_lorentz
+        moments[3, j] = max(mean_square - mean_place**2, 0.0) + mean_gauss * _VARIANCE_PER_FWHM_SQUARED
 
 
 def total_width(*, gauss_squared: FloatArray, lorentz: FloatArray) -> FloatArray:

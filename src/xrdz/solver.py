@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from xrdz import algebra
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError
+from xrdz.kernel import poisson_deviance
 from xrdz.pattern import PatternModel
 
 BoolArray = NDArray[np.bool_]
@@ -42,7 +43,7 @@ class Noise:
     """Variance of each point: `gain * expected intensity`, floored, or fixed `su`^2."""
 
     observed: FloatArray
-    gain: FloatArray | float
+    gain: FloatArray
     su: FloatArray | None
     floor: float
 
@@ -52,10 +53,9 @@ class Noise:
         positive = diffractogram.intensity[diffractogram.intensity > 0]
         if positive.size == 0:
             raise FitError("no positive intensity in the range; check the file and the range")
-        gain = diffractogram.gain
-        typical = float(np.median(gain)) if isinstance(gain, np.ndarray) else float(gain)
+        gain = np.full(diffractogram.n_points, 1.0) * diffractogram.gain
         # Below a fraction of a count the likelihood is flat; the floor keeps weights finite there.
-        return cls(diffractogram.intensity, gain, diffractogram.su, 0.2 * typical)
+        return cls(diffractogram.intensity, gain, diffractogram.su, 0.2 * float(np.median(gain)))
 
     def weights(self, model: FloatArray) -> FloatArray:
         """Return 1 / variance at the expected intensities `model`."""
@@ -65,16 +65,9 @@ class Noise:
 
     def deviance(self, model: FloatArray) -> float:
         """Return the Poisson deviance of `model`, or chi^2 with explicit uncertainties."""
-        y = self.observed
         if self.su is not None:
-            return float(np.sum(((y - model) / self.su) ** 2))
-        expected = np.maximum(model, self.floor)
-        positive = np.maximum(y, 1e-300)
-        terms = np.where(y > 0, y * np.log(positive / expected) - (y - expected), expected - y)
-        # Below the floor the deviance continues as its tangent parabola so that a step there still feels a slope.
-        below = np.minimum(model - self.floor, 0.0)
-        terms = terms + below * (1.0 - y / expected) + 0.5 * below**2 / self.floor
-        return float(2.0 * np.sum(terms / self.gain))
+            return float(np.sum(((self.observed - model) / self.su) ** 2))
+        return float(poisson_deviance(self.observed, model, self.gain, self.floor))
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,8 @@ class Point:
 class Minimum:
     """Where the minimiser stopped.
 
-    `normal` is J^T W J without priors over (linear, nonlinear) parameters and `active` marks those held by a bound.
+    `whitened` is the Jacobian times the root of the weights, (parameters, n); `normal` = J^T W J without priors over
+    (linear, nonlinear) parameters, and `active` marks those held by a bound.
     """
 
     point: Point
@@ -106,7 +100,7 @@ class Minimum:
     steps: int
     normal: FloatArray
     gradient: FloatArray
-    jacobian: FloatArray
+    whitened: FloatArray
     weights: FloatArray
     active: BoolArray
 
@@ -222,7 +216,7 @@ def minimise(
     guess = first_model if first_model is not None else smoothed(noise.observed)
     point = evaluate(pattern, noise, np.clip(start, table.lower, table.upper), guess, fixed_scale=fixed_scale)
     precision = table.prior_precision
-    jacobian = np.empty((n_total, noise.observed.size))
+    whitened = np.empty((n_total, noise.observed.size))
     linear_lower, linear_upper = linear_bounds(pattern, fixed_scale)
     lower = np.concatenate((linear_lower, table.lower))
     upper = np.concatenate((linear_upper, table.upper))
@@ -230,7 +224,7 @@ def minimise(
     converged = False
     steps = 0
     while True:
-        weights, normal, gradient, hessian = _normal_equations(pattern, noise, point, precision, jacobian)
+        weights, normal, gradient, hessian = _normal_equations(pattern, noise, point, precision, whitened)
         place = np.concatenate((point.linear, point.values))
         low, high = np.minimum(lower - place, 0.0), np.maximum(upper - place, 0.0)
         box = TRUST_SU * table.prior_su
@@ -270,7 +264,7 @@ def minimise(
         ratio = decrease / max(expected, 1e-300)
         damping = damping * 0.1 if ratio > 0.5 else damping * (3.0 if ratio < 0.2 else 1.0)
         damping = max(damping, 1e-9)
-    return Minimum(point, converged, steps, normal, gradient, jacobian, weights, active)
+    return Minimum(point, converged, steps, normal, gradient, whitened, weights, active)
 
 
 def _scales_settled(pattern: PatternModel, hessian: FloatArray, step: FloatArray) -> bool:
@@ -287,15 +281,15 @@ def _scales_settled(pattern: PatternModel, hessian: FloatArray, step: FloatArray
 
 
 def _normal_equations(
-    pattern: PatternModel, noise: Noise, point: Point, precision: FloatArray, jacobian: FloatArray
+    pattern: PatternModel, noise: Noise, point: Point, precision: FloatArray, whitened: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return weights, J^T W J, the half gradient (score minus prior) and the Hessian with priors."""
     n_linear = pattern.n_linear
-    pattern.jacobian(point.columns, point.linear[: len(pattern.phases)], out=jacobian)
     weights = noise.weights(point.model)
-    weighted = jacobian * np.sqrt(weights)
-    normal = weighted @ weighted.T
-    gradient = weighted @ (np.sqrt(weights) * (noise.observed - point.model))
+    root = np.sqrt(weights)
+    pattern.whitened(point.columns, point.linear[: len(pattern.phases)], root, out=whitened)
+    normal = whitened @ whitened.T
+    gradient = whitened @ (root * (noise.observed - point.model))
     gradient[n_linear:] -= precision @ (point.values - pattern.parameters.prior_mean)
     hessian = normal.copy()
     hessian[n_linear:, n_linear:] += precision
