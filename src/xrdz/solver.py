@@ -12,7 +12,7 @@ that would leave its interval is put on its bound and the others are solved agai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +28,21 @@ BoolArray = NDArray[np.bool_]
 PREDICTED_DECREASE = 1e-3
 """The fit has converged when the next step promises less than this decrease of the objective."""
 
-NEARLY, SETTLED_SU = 0.05, 0.005
+NEARLY, SETTLED_SU = 0.05, 0.003
 """Below a predicted decrease of `NEARLY` it is enough that every scale would move by less than `SETTLED_SU` su."""
 
 MAX_STEPS = 40
 TRUST_SU = 1.5
 """No parameter moves by more than this many prior standard uncertainties in one step."""
 
-LINEAR_SWEEPS = 3
+LINEAR_SWEEPS = 2
+
+CHORD = 20.0
+"""The Jacobian is kept for the next steps while the decrease predicted since it was taken is less than this.
+
+The steps that are left then move no line by a noticeable part of its width: a Jacobian taken anew would differ by less
+than a thousandth, and costs three times the model.
+"""
 
 
 @dataclass(frozen=True)
@@ -215,16 +222,17 @@ def minimise(
         raise FitError(f"{noise.observed.size} points cannot determine {n_total} parameters; widen the range")
     guess = first_model if first_model is not None else smoothed(noise.observed)
     point = evaluate(pattern, noise, np.clip(start, table.lower, table.upper), guess, fixed_scale=fixed_scale)
-    precision = table.prior_precision
-    whitened = np.empty((n_total, noise.observed.size))
     linear_lower, linear_upper = linear_bounds(pattern, fixed_scale)
     lower = np.concatenate((linear_lower, table.lower))
     upper = np.concatenate((linear_upper, table.upper))
+    local, fresh = _Linearisation.at(pattern, noise, point), True
     damping = 1e-4
     converged = False
     steps = 0
+    predicted_since = 0.0
     while True:
-        weights, normal, gradient, hessian = _normal_equations(pattern, noise, point, precision, whitened)
+        gradient = local.gradient(pattern, noise, point)
+        hessian = local.hessian
         place = np.concatenate((point.linear, point.values))
         low, high = np.minimum(lower - place, 0.0), np.maximum(upper - place, 0.0)
         box = TRUST_SU * table.prior_su
@@ -235,36 +243,95 @@ def minimise(
         step, active = bounded_step(hessian, gradient, low, high)
         predicted = float(2.0 * gradient @ step - step @ hessian @ step)
         if predicted < tolerance or (
-            predicted < NEARLY * max(tolerance / PREDICTED_DECREASE, 1.0) and _scales_settled(pattern, hessian, step)
+            predicted < NEARLY * max(tolerance / PREDICTED_DECREASE, 1.0)
+            and _scales_settled(pattern, hessian, step)
         ):
             converged = True
             break
         if steps >= max_steps:
             break
-        improved = False
+        predicted_since += predicted
+        keep = predicted_since < CHORD
+        damped = hessian + np.diag(damping * np.diag(hessian))
+        trial_step, _ = bounded_step(damped, gradient, low, high)
+        slope = 2.0 * float(gradient @ trial_step)
+        expected = slope - float(trial_step @ hessian @ trial_step)
+        length = 1.0
         for _ in range(8):
-            damped = hessian + np.diag(damping * np.diag(hessian))
-            trial_step, _ = bounded_step(damped, gradient, low, high)
-            trial_values = np.clip(point.values + trial_step[n_linear:], table.lower, table.upper)
+            trial_values = np.clip(point.values + length * trial_step[n_linear:], table.lower, table.upper)
             trial = evaluate(
-                pattern, noise, trial_values, np.maximum(point.model, noise.floor), fixed_scale=fixed_scale
+                pattern,
+                noise,
+                trial_values,
+                np.maximum(point.model, noise.floor),
+                derivatives=not keep,
+                fixed_scale=fixed_scale,
             )
-            expected = float(2.0 * gradient @ trial_step - trial_step @ hessian @ trial_step)
             decrease = point.objective - trial.objective
-            if decrease > 0.0 or expected < tolerance:
-                improved = decrease > 0.0
+            if decrease > 0.0 or expected < tolerance or not fresh:
                 break
-            damping = max(damping * 10.0, 1e-3)
+            # Where the parabola through both objectives with the slope at the start has its minimum.
+            length *= min(max(0.5 * slope * length / (slope * length - decrease), 0.1), 0.5)
         steps += 1
-        if not improved:
+        if decrease <= 0.0 and not fresh:
+            # The Jacobian is too old to show the way down.
+            point = evaluate(pattern, noise, point.values, point.model, fixed_scale=fixed_scale)
+            local, fresh, predicted_since = _Linearisation.at(pattern, noise, point), True, 0.0
+            continue
+        if decrease <= 0.0:
             # No downhill step is left within rounding: this is the minimum as far as it can be resolved.
             converged = expected < 100.0 * tolerance
             break
-        point = trial
         ratio = decrease / max(expected, 1e-300)
-        damping = damping * 0.1 if ratio > 0.5 else damping * (3.0 if ratio < 0.2 else 1.0)
+        if keep:
+            # The derivatives stay; the pattern of unit scale is that of the new place.
+            for old, new in zip(point.columns, trial.columns, strict=True):
+                old[0] = new[0]
+            point, fresh = replace(trial, columns=point.columns), False
+            if ratio < 0.5:
+                predicted_since = np.inf
+        else:
+            point = trial
+            local, fresh, predicted_since = _Linearisation.at(pattern, noise, point), True, 0.0
+        if ratio > 0.5:
+            damping *= 0.1
+        elif ratio < 0.2:
+            damping = max(damping * 10.0, 1e-3)
         damping = max(damping, 1e-9)
-    return Minimum(point, converged, steps, normal, gradient, whitened, weights, active)
+    return Minimum(point, converged, steps, local.normal, gradient, local.whitened, local.root**2, active)
+
+
+@dataclass(frozen=True)
+class _Linearisation:
+    """The Jacobian at one place times the root of the weights there, with J^T W J and the Hessian with priors."""
+
+    root: FloatArray
+    whitened: FloatArray
+    normal: FloatArray
+    hessian: FloatArray
+
+    @classmethod
+    def at(cls, pattern: PatternModel, noise: Noise, point: Point) -> _Linearisation:
+        """Take the Jacobian at a point that has its derivative columns."""
+        root = np.sqrt(noise.weights(point.model))
+        whitened = pattern.whitened(point.columns, point.linear[: len(pattern.phases)], root)
+        normal = whitened @ whitened.T
+        hessian = normal.copy()
+        n_linear = pattern.n_linear
+        hessian[n_linear:, n_linear:] += pattern.parameters.prior_precision
+        return cls(root, whitened, normal, hessian)
+
+    def gradient(self, pattern: PatternModel, noise: Noise, point: Point) -> FloatArray:
+        """Return the half gradient (score minus prior) at a point near by."""
+        residual = noise.weights(point.model) * (noise.observed - point.model)
+        gradient: FloatArray = self.whitened @ (residual / self.root)
+        # The patterns of unit scale are those of the point itself, as it was them the scales were solved with.
+        for number, block in enumerate(point.columns):
+            gradient[number] = block[0] @ residual
+        gradient[pattern.n_linear :] -= pattern.parameters.prior_precision @ (
+            point.values - pattern.parameters.prior_mean
+        )
+        return gradient
 
 
 def _scales_settled(pattern: PatternModel, hessian: FloatArray, step: FloatArray) -> bool:
@@ -278,22 +345,6 @@ def _scales_settled(pattern: PatternModel, hessian: FloatArray, step: FloatArray
     variance = np.diag(np.linalg.inv(scaled)) * diagonal**2
     moves = np.abs(step[: len(pattern.phases)]) / np.sqrt(np.maximum(variance[: len(pattern.phases)], 1e-300))
     return bool(np.all(moves < SETTLED_SU))
-
-
-def _normal_equations(
-    pattern: PatternModel, noise: Noise, point: Point, precision: FloatArray, whitened: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return weights, J^T W J, the half gradient (score minus prior) and the Hessian with priors."""
-    n_linear = pattern.n_linear
-    weights = noise.weights(point.model)
-    root = np.sqrt(weights)
-    pattern.whitened(point.columns, point.linear[: len(pattern.phases)], root, out=whitened)
-    normal = whitened @ whitened.T
-    gradient = whitened @ (root * (noise.observed - point.model))
-    gradient[n_linear:] -= precision @ (point.values - pattern.parameters.prior_mean)
-    hessian = normal.copy()
-    hessian[n_linear:, n_linear:] += precision
-    return weights, normal, gradient, hessian
 
 
 def smoothed(observed: FloatArray) -> FloatArray:
