@@ -29,8 +29,8 @@ from xrdz.crystal import full_cell, metric_tensor, scatterer
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.instrument import Instrument
 from xrdz.pattern import PatternModel, PhaseModel, compile_pattern
-from xrdz.reflection import OVERSPILL_POWER, WIDTH_FLOOR
 from xrdz.reference import reference
+from xrdz.reflection import OVERSPILL_POWER, WIDTH_FLOOR
 from xrdz.scattering import dispersion, form_factor
 from xrdz.wavelength import emission_profile, wavelength_from_name
 

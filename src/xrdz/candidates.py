@@ -5,9 +5,10 @@ covariance and W the weights, everything else refined along,
 
     s = u / I,   u = c W r,   I = c W c - c W J C J W c,   z = u sqrt(1 / I) / n        Rao 1948, score test
 
-c stands at the refined zero and displacement, for several relative strains of the reference cell, of which the most
-probable counts. n >= 1 is the scatter of z at strains so large that no line of the phase can be where it is tried: the
-misfit of the model passes for the candidate there as well, and has to be exceeded.
+c is the pattern at the instrument's prior widths, moved to the refined zero and displacement, for several relative
+strains of the reference cell, of which the most probable counts; neighbouring points are summed to about half a width.
+n >= 1 is the scatter of z at strains so large that no line of the phase can be where it is tried: the misfit of the
+model passes for the candidate there as well, and has to be exceeded.
 
 The scale has the posterior of a phase that is absent with odds of `PRIOR_ODDS` against one, or present with a half-
 normal amount. What of it is not refined moves the masses by K s, K = -(d m / d theta) C J W c, and its mean square,
@@ -20,16 +21,18 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
+from xrdz.compiled import compiled
 from xrdz.detection import chi_squared_quantile, effective_parameters
-from xrdz.diffractogram import FloatArray
+from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.findings import Code, Finding, info
 from xrdz.fit import FitResult, Status, fit, posterior_covariance
 from xrdz.parameters import ParameterTable
-from xrdz.pattern import PhaseModel, compile_pattern, phase_parameters
+from xrdz.pattern import InstrumentModel, compile_pattern, phase_parameters
 from xrdz.profile import ROUGH
 from xrdz.quantify import COUNTING, MassEstimate, estimate_masses, mass_jacobian
 from xrdz.reference import Reference
@@ -77,7 +80,6 @@ class WeighedCandidate:
     fraction, fraction_su : the same as a mass fraction
     variance : p E[s^2 | present], what is not known of the scale while it is left out
     shift : (p,) change of the masses per unit scale
-    column, response : pattern of unit scale (n,), and the response -C J W c of all parameters to it
     """
 
     reference: Reference
@@ -91,8 +93,6 @@ class WeighedCandidate:
     fraction_su: float
     variance: float
     shift: FloatArray
-    column: FloatArray
-    response: FloatArray
 
 
 @dataclass(frozen=True)
@@ -171,36 +171,39 @@ def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tupl
     total = float(masses.sum())
     if total <= 0.0:
         return ()
-    root = np.sqrt(result.minimum.weights)
-    residual = root * (result.diffractogram.intensity - result.model)
-    x = result.pattern.two_theta
+    coarse = result.summed
     strains = np.array([*STRAINS, *FALSE_STRAINS])
     # A strained cell moves a line by -2 tan(theta) strain.
+    x = coarse.two_theta
     lever = np.degrees(2.0 * np.tan(np.radians(0.5 * x)))
+    instrument = replace(result.pattern.instrument, prior_covariance=None)
+    displaced = 2.0 * math.degrees(1.0) / instrument.radius_mm * result.value("displacement")
+    moves = lever * strains[:, None] - (result.value("zero") - displaced * np.cos(np.radians(0.5 * x)))
     found = []
     for reference in references:
-        pattern = _candidate_pattern(result, reference)
-        if pattern is None:
+        nominal = nominal_pattern(reference, instrument, x.tobytes())
+        if nominal is None:
             continue
-        column, phase, values = pattern
-        columns = root * np.array([np.interp(x + lever * strain, x, column) for strain in strains])
-        cross = columns @ result.minimum.whitened.T
+        unit, per_scale = nominal
+        columns = np.empty(moves.shape)
+        interpolate_moved(x, unit, moves, columns)
+        columns *= coarse.factor * coarse.root
+        cross = columns @ coarse.whitened.T
         responses = -cross @ result.covariance
         own = np.einsum("kn,kn->k", columns, columns)
         information = own + np.einsum("kp,kp->k", cross, responses)
         # A pattern the fit can make from what it has carries no information of its own.
         seen = information > 1e-6 * own
         information = np.where(seen, information, 1.0)
-        scores = np.where(seen, columns @ residual / np.sqrt(information), 0.0)
+        scores = np.where(seen, columns @ coarse.residual / np.sqrt(information), 0.0)
         tried = slice(0, len(STRAINS))
         noise = max(1.4826 * float(np.median(np.abs(scores[len(STRAINS) :]))), 1.0)
         signed = np.sign(scores[tried]) * (scores[tried] / noise) ** 2 - (strains[tried] / STRAIN_SU) ** 2
         row = int(np.argmax(np.where(seen[tried], signed, -np.inf)))
         if not seen[row]:
             continue
-        per_scale = phase.mass_per_scale(values)
         scale, su = float(scores[row]) / math.sqrt(information[row]), noise / math.sqrt(information[row])
-        free = columns[row] + responses[row] @ result.minimum.whitened
+        free = columns[row] + responses[row] @ coarse.whitened
         mass = max(scale, 0.0) * per_scale
         found.append(
             WeighedCandidate(
@@ -210,37 +213,50 @@ def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tupl
                 strain=float(strains[row]),
                 score=noise * scale / su,
                 significance=scale / su,
-                consistent=_bears_out(x, free * residual, free * columns[row], noise),
+                consistent=_bears_out(x, free * coarse.residual, free * columns[row], noise),
                 fraction=mass / (total + mass),
                 fraction_su=su * per_scale * total / (total + mass) ** 2,
                 variance=unseen_variance(scale, su, PRIOR_FRACTION * total / per_scale),
                 shift=jacobian @ responses[row],
-                column=columns[row],
-                response=responses[row],
             )
         )
     return tuple(sorted(found, key=lambda item: -item.significance))
 
 
-def _candidate_pattern(result: FitResult, reference: Reference) -> tuple[FloatArray, PhaseModel, FloatArray] | None:
-    """Return a candidate's pattern of unit scale at the fit's instrument and specimen, None without lines."""
-    instrument = result.pattern.instrument
+@lru_cache(maxsize=64)
+def nominal_pattern(
+    reference: Reference, instrument: InstrumentModel, two_theta: bytes
+) -> tuple[FloatArray, float] | None:
+    """Return a phase's pattern of unit scale at the instrument's priors and its mass per scale, None without lines.
+
+    It depends on nothing that is refined, so the scans of a batch share it.
+    """
     table = ParameterTable.of([*instrument.parameters, *phase_parameters(reference)])
-    values = table.start.copy()
-    n_global = len(instrument.parameters)
-    values[:n_global] = result.values[:n_global]
+    x = np.frombuffer(two_theta)
+    empty = Diffractogram(x, np.ones(x.size))
     with contextlib.suppress(InputError):
         pattern = compile_pattern(
-            result.diffractogram,
-            instrument=instrument,
-            references=[reference],
-            n_chebyshev=1,
-            at=values,
-            parameters=table,
-            accuracy=ROUGH,
+            empty, instrument=instrument, references=[reference], n_chebyshev=1, parameters=table, accuracy=ROUGH
         )
-        return pattern.phase_columns(values, derivatives=False)[0][0], pattern.phases[0], values
+        unit = pattern.phase_columns(table.start, derivatives=False)[0][0]
+        unit.setflags(write=False)
+        return unit, pattern.phases[0].mass_per_scale(table.start)
     return None
+
+
+@compiled
+def interpolate_moved(x: FloatArray, values: FloatArray, moves: FloatArray, out: FloatArray) -> None:
+    """Set out[k] = values(x + moves[k]) by linear interpolation, constant beyond the ends; x + moves ascends."""
+    last = x.size - 1
+    for k in range(moves.shape[0]):
+        place = 0
+        for i in range(x.size):
+            at = x[i] + moves[k, i]
+            while place < last - 1 and x[place + 1] < at:
+                place += 1
+            share = (at - x[place]) / (x[place + 1] - x[place])
+            share = min(max(share, 0.0), 1.0)
+            out[k, i] = values[place] + share * (values[place + 1] - values[place])
 
 
 def _bears_out(x: FloatArray, score: FloatArray, information: FloatArray, noise: float) -> bool:

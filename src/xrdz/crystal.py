@@ -10,6 +10,7 @@ from the reference alone, so that a refinement can change cell and displacement 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,7 +72,7 @@ def full_cell(crystal_system: str, free_values: Sequence[float] | FloatArray) ->
     names, rule = _cell_rule(crystal_system)
     if len(free_values) != len(names):
         raise InputError(f"a {crystal_system} cell has {len(names)} free parameters {names}, not {len(free_values)}")
-    return tuple(float(free_values[entry]) if isinstance(entry, int) else entry for entry in rule)
+    return tuple([float(free_values[entry]) if type(entry) is int else entry for entry in rule])
 
 
 @lru_cache(maxsize=8)
@@ -97,17 +98,19 @@ def metric_tensor(cell: Sequence[float] | FloatArray) -> FloatArray:
 
 
 def cell_volume(cell: Sequence[float] | FloatArray) -> float:
-    """Return the volume sqrt(det G) of a cell (angstrom, degrees), angstrom^3.
+    """Return the volume a b c sqrt(1 - x^2 - y^2 - z^2 + 2 x y z) of a cell (angstrom, degrees; x, y, z the cosines).
 
     Raises
     ------
     InputError
         If no such cell exists, as with three angles of 130 degrees.
     """
-    determinant = float(np.linalg.det(metric_tensor(cell)))
+    a, b, c = (float(length) for length in cell[:3])
+    x, y, z = (math.cos(math.radians(float(angle))) for angle in cell[3:6])
+    determinant = 1.0 - x * x - y * y - z * z + 2.0 * x * y * z
     if not determinant > 0.0:
         raise InputError(f"cell {tuple(cell)}: no such cell exists; check lengths and angles")
-    return float(np.sqrt(determinant))
+    return a * b * c * math.sqrt(determinant)
 
 
 def inverse_d_squared(hkl: NDArray[np.generic], cell: Sequence[float] | FloatArray) -> FloatArray:

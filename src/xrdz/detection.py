@@ -171,24 +171,23 @@ def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
     su at zero is that of the phase's scale if it were absent: weights from the model without it, its own nonlinear
     parameters undetermined and therefore left out, everything else refined.
     """
-    pattern, minimum = result.pattern, result.minimum
+    pattern, minimum, coarse = result.pattern, result.minimum, result.summed
     table = pattern.parameters
     n_linear = pattern.n_linear
     limits = np.empty(len(pattern.phases))
     free_all = ~minimum.active
     for number, phase in enumerate(pattern.phases):
-        column = minimum.point.columns[number][0]
-        without = np.maximum(minimum.point.model - result.scales[number] * column, 1e-6)
         # Poisson weights at the model without the phase, relative to those the Jacobian holds already.
-        relative = np.ones_like(without)
+        relative = np.ones(coarse.root.size)
         if result.diffractogram.su is None:
-            relative = np.sqrt(np.maximum(minimum.point.model, 1e-6) / without)
+            share = result.scales[number] * coarse.columns[number] / coarse.model
+            relative = 1.0 / np.sqrt(np.maximum(1.0 - share, 1e-6))
         keep = free_all.copy()
         keep[number] = True
         keep[n_linear + phase.parameter_index] = False
         keep[:number] &= result.scales[:number] > 0
         places = np.flatnonzero(keep)
-        body = minimum.whitened[places] * relative
+        body = coarse.whitened[places] * relative
         normal = body @ body.T
         nonlinear = np.flatnonzero(places >= n_linear)
         inside = places[nonlinear] - n_linear

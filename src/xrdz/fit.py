@@ -26,7 +26,14 @@ from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.evidence import WeighedExtension, entering, weigh_extensions
 from xrdz.parameters import Parameter, ParameterTable
-from xrdz.pattern import MOST_CHEBYSHEV, InstrumentModel, PatternModel, chebyshev_terms, compile_pattern, phase_parameters
+from xrdz.pattern import (
+    MOST_CHEBYSHEV,
+    InstrumentModel,
+    PatternModel,
+    chebyshev_terms,
+    compile_pattern,
+    phase_parameters,
+)
 from xrdz.profile import FINE, ROUGH, CombAccuracy
 from xrdz.reference import Reference
 from xrdz.solver import BoolArray, Minimum, Noise, minimise, solve_positive_definite
@@ -104,6 +111,11 @@ class FitResult:
         result: FloatArray = self.linear[len(self.pattern.phases) :] @ self.pattern.background_columns
         return result
 
+    @cached_property
+    def summed(self) -> Summed:
+        """Residual and Jacobian with neighbouring points summed, for what needs no more than half a width."""
+        return Summed.of(self)
+
     def phase_curve(self, number: int) -> FloatArray:
         """Return the calculated contribution of one phase."""
         curve: FloatArray = self.scales[number] * self.minimum.point.columns[number][0]
@@ -129,6 +141,12 @@ def largest_order(diffractogram: Diffractogram) -> int:
     """Return the most Chebyshev terms tried: half a wave per 4 degrees, so that no term resembles a peak."""
     span = diffractogram.two_theta[-1] - diffractogram.two_theta[0]
     return int(np.clip(round(span / 4.0), 6, MOST_CHEBYSHEV))
+
+
+def rough_factor(diffractogram: Diffractogram) -> int:
+    """Return how many neighbouring points are summed for the first part of a fit."""
+    step = float(np.median(np.diff(diffractogram.two_theta)))
+    return int(np.clip(ROUGH_STEP_DEG // step, 1, max(diffractogram.n_points // 600, 1)))
 
 
 def fit(
@@ -192,6 +210,51 @@ class _Run:
 
 
 @dataclass(frozen=True)
+class Summed:
+    """What is left of a scan at a fit, neighbouring points summed, relative to its standard uncertainty.
+
+    Parameters
+    ----------
+    two_theta : mean positions, deg
+    factor : how many points were summed
+    root : one over the standard uncertainty of a sum
+    residual, whitened : residual and Jacobian of the sums, times `root`
+    columns, model : (phases, sums) pattern of unit scale of each phase, (sums,) calculated intensity
+    """
+
+    two_theta: FloatArray
+    factor: int
+    root: FloatArray
+    residual: FloatArray
+    whitened: FloatArray
+    columns: FloatArray
+    model: FloatArray
+
+    @classmethod
+    def of(cls, result: FitResult) -> Summed:
+        """Sum a fit's points as its first stage did."""
+        factor = rough_factor(result.diffractogram)
+        whole = result.pattern.two_theta.size // factor * factor
+
+        def summed(values: FloatArray) -> FloatArray:
+            sums: FloatArray = values[..., :whole].reshape(*values.shape[:-1], -1, factor).sum(axis=-1)
+            return sums
+
+        weights = result.minimum.weights
+        root = 1.0 / np.sqrt(summed(1.0 / weights))
+        x = summed(result.pattern.two_theta) / factor
+        return cls(
+            two_theta=x,
+            factor=factor,
+            root=root,
+            residual=root * summed(result.diffractogram.intensity - result.model),
+            whitened=root * summed(result.minimum.whitened / np.sqrt(weights)),
+            columns=np.array([summed(block[0]) for block in result.minimum.point.columns]),
+            model=summed(np.maximum(result.model, 1e-6)),
+        )
+
+
+@dataclass(frozen=True)
 class _Rough:
     """The problem the fit starts with: neighbouring points summed, combs of few nodes, the generic start."""
 
@@ -251,8 +314,7 @@ class _Problem:
 
     def rough(self) -> _Rough:
         """Return the problem of the first steps, which need direction rather than accuracy."""
-        step = float(np.median(np.diff(self.diffractogram.two_theta)))
-        factor = int(np.clip(ROUGH_STEP_DEG // step, 1, max(self.diffractogram.n_points // 600, 1)))
+        factor = rough_factor(self.diffractogram)
         binned = self.diffractogram if factor == 1 else self.diffractogram.binned(factor)
         pattern = self.compile(starting_order(self.diffractogram), None, binned, ROUGH)
         return _Rough(binned, Noise.of(binned), pattern)
@@ -319,7 +381,8 @@ class _Problem:
         most = max(largest_order(self.diffractogram), n_now)
         n_linear = pattern.n_linear
         root = np.sqrt(minimum.weights)
-        extra = root * chebyshev_terms(pattern.two_theta.tobytes(), pattern.background_domain, max(most, MOST_CHEBYSHEV))[:most]
+        terms = chebyshev_terms(pattern.two_theta.tobytes(), pattern.background_domain, max(most, MOST_CHEBYSHEV))
+        extra = root * terms[:most]
         # Order: scales and nonlinear parameters, humps, then Chebyshev terms so that orders are leading blocks.
         known = np.concatenate(
             (np.arange(n_phases), np.arange(n_linear, len(minimum.normal)), np.arange(n_phases + n_now, n_linear))

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,7 +204,7 @@ class PhaseModel:
     def cell(self, values: FloatArray) -> tuple[float, ...]:
         """Return a, b, c (angstrom), alpha, beta, gamma (deg) at parameter values."""
         free = values[self.parameter_index[: self.n_cell]]
-        return full_cell(self.reference.crystal_system, free)
+        return full_cell(self.reference.crystal_system, free.tolist())
 
     def mass_per_scale(self, values: FloatArray) -> float:
         """Return mass of the phase per unit of its refined scale: (Z M V) / normalisation (Hill & Howard 1987)."""
@@ -210,7 +212,7 @@ class PhaseModel:
         return self.reference.mass_per_cell * volume / self.normalisation
 
     @cached_property
-    def compiled_inputs(self) -> tuple[FloatArray | IntArray | float, ...]:
+    def compiled_inputs(self) -> tuple[Any, ...]:
         """Arguments of `reflection.reflect` that no parameter changes, from `chain` on."""
         sine = np.sin(self.theta)
         polarized = np.cos(2.0 * self.theta) ** 2
@@ -259,12 +261,11 @@ class PhaseModel:
         basis, rows = [], []
         for extension in extensions:
             if extension.kind == "texture":
-                axis = texture_axis(self.reference, self.listed, self.inside, extension.axis)
-                slope = march_dollase(0.0, axis.cos_squared, axis.weight, axis.offset)[1]
+                slope = untextured_slope(self.reference, self.listed, extension.axis)[self.inside]
                 basis += [PATTERN, PATTERN]
                 rows += [state.intensity * slope, np.zeros_like(slope)]
                 continue
-            shape = shape_function(self.reference, self.hkl, extension.component)
+            shape = listed_shape(self.reference, self.listed, extension.component)[self.inside]
             is_size = extension.kind == "size"
             basis += [LORENTZ, GAUSS_SQUARED]
             rows += [
@@ -279,8 +280,7 @@ def march_dollase(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the March-Dollase factor of each reflection and its derivative by ln r; equivalents ragged by `offset`."""
     pairs = [
-        march_dollase_factor(ln_texture, cos_squared[begin:end], weight[begin:end])
-        for begin, end in zip(offset[:-1], offset[1:], strict=True)
+        march_dollase_factor(ln_texture, cos_squared[begin:end], weight[begin:end]) for begin, end in pairwise(offset)
     ]
     factor, slope = np.array(pairs).T
     return factor, slope
@@ -307,6 +307,20 @@ def _angles(reference: Reference, listed: Reflections, axis: tuple[int, int, int
 @lru_cache(maxsize=512)
 def _products(reference: Reference, listed: Reflections, wavelength: float) -> FloatArray:
     return pair_products(reference, listed, wavelength=wavelength)
+
+
+@lru_cache(maxsize=512)
+def untextured_slope(reference: Reference, listed: Reflections, axis: tuple[int, int, int]) -> FloatArray:
+    """Return d O / d ln r of each listed reflection at r = 1, -(3/2) sum_e weight_e (3 cos^2 a_e - 1)."""
+    angles = _angles(reference, listed, axis)
+    mean: FloatArray = np.add.reduceat(angles.weights * angles.cos_squared, angles.offsets[:-1])
+    return -1.5 * (3.0 * mean - 1.0)
+
+
+@lru_cache(maxsize=512)
+def listed_shape(reference: Reference, listed: Reflections, component: int) -> FloatArray:
+    """Return a shape function of anisotropic broadening at each listed reflection; see `anisotropy`."""
+    return shape_function(reference, listed.hkl, component)
 
 
 def texture_axis(
@@ -428,7 +442,7 @@ def compile_phase(
         *(extension.axis for extension in own_extensions(reference, extensions) if extension.kind == "texture"),
     ]
     shapes = [
-        Shape(extension.kind, shape_function(reference, hkl, extension.component))
+        Shape(extension.kind, listed_shape(reference, listed, extension.component)[inside])
         for extension in own_extensions(reference, extensions)
         if extension.kind != "texture"
     ]

@@ -24,9 +24,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xrdz.crystal import cell_from_free
 from xrdz.diffractogram import FloatArray
 from xrdz.evidence import left_out_spread
 from xrdz.fit import FitResult
+from xrdz.phase_model import PhaseModel
 
 COVERAGE_FACTOR = 1.959963984540054
 """Two-sided 95 % of the normal distribution."""
@@ -118,7 +120,7 @@ class MassEstimate:
 
 
 def mass_jacobian(result: FitResult) -> tuple[FloatArray, FloatArray]:
-    """Return masses (p,) and d m / d (all parameters), (p, parameters); the volume's share by central differences."""
+    """Return masses (p,) and d m / d (all parameters), (p, parameters)."""
     pattern = result.pattern
     n_linear = pattern.n_linear
     masses = np.empty(len(pattern.phases))
@@ -127,14 +129,20 @@ def mass_jacobian(result: FitResult) -> tuple[FloatArray, FloatArray]:
         factor = phase.mass_per_scale(result.values)
         masses[number] = scale * factor
         jacobian[number, number] = factor
-        for place in phase.parameter_index[: phase.n_cell]:
-            step = 1e-5 * abs(result.values[place])
-            shifted = result.values.copy()
-            shifted[place] += step
-            upper = phase.mass_per_scale(shifted)
-            shifted[place] -= 2.0 * step
-            jacobian[number, n_linear + place] = scale * (upper - phase.mass_per_scale(shifted)) / (2.0 * step)
+        places = phase.parameter_index[: phase.n_cell]
+        jacobian[number, n_linear + places] = scale * factor * relative_volume_slope(phase, result.values)
     return masses, jacobian
+
+
+def relative_volume_slope(phase: PhaseModel, values: FloatArray) -> FloatArray:
+    """Return d ln V / d (free cell parameters); V = a b c sqrt(1 - x^2 - y^2 - z^2 + 2 x y z), cosines of the angles."""
+    a, b, c, *angles = phase.cell(values)
+    x, y, z = np.cos(np.radians(angles))
+    determinant = 1.0 - x * x - y * y - z * z + 2.0 * x * y * z
+    by_cosine = np.array([y * z - x, x * z - y, x * y - z]) / determinant
+    by_angle = -by_cosine * np.sin(np.radians(angles)) * np.radians(1.0)
+    slope: FloatArray = np.concatenate(([1.0 / a, 1.0 / b, 1.0 / c], by_angle))
+    return slope @ cell_from_free(phase.reference.crystal_system)
 
 
 def prior_group(name: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,7 @@ def reference_from_entry(entry: Mapping[str, Any]) -> Reference:
 # --- where files live -------------------------------------------------------------------------------------------------
 
 
+@cache
 def library_folder() -> Path:
     """Return the folder of the shipped references: inside the package, or beside `src` in a source checkout."""
     package = Path(__file__).resolve().parent
@@ -277,6 +278,9 @@ def reference(id: str) -> Reference:
     InputError
         If there is none; the message names the nearest known id.
     """
+    shipped = _shipped_entries(library_folder())
+    if id in shipped:
+        return _reference(id, shipped[id]["sha256"])
     entries = _entries()
     if id in entries:
         return _reference(id, entries[id]["sha256"])

@@ -63,7 +63,9 @@ def inverse_d_squared_and_jacobian(
 
 
 @compiled
-def _inverse_d_squared(hkl: FloatArray, cell: FloatArray, chain: FloatArray, q: FloatArray, by_free: FloatArray) -> None:
+def _inverse_d_squared(
+    hkl: FloatArray, cell: FloatArray, chain: FloatArray, q: FloatArray, by_free: FloatArray
+) -> None:
     """Set q = h . G* . h and dq: with u = G* h, dq = -u . dG . u, chained to the free cell parameters."""
     cosine, sine = np.empty(3), np.empty(3)
     for k in range(3):
@@ -149,8 +151,8 @@ def reflect(
     common, own : values of the shared parameters and of the phase's
     state, rows : (5, j), (rows, j) output; one row alone is the pattern without derivatives
     """
-    n_cell, n_shapes, n_textures, n_response = chain.shape[1], shape_values.shape[0], texture_offset.shape[0], len(legendre)
-    n_pairs = pair_first.size
+    n_cell, n_shapes, n_textures = chain.shape[1], shape_values.shape[0], texture_offset.shape[0]
+    n_response, n_pairs = legendre.shape[0], pair_first.size
     n_displacement = own.size - n_cell - N_WIDTHS - n_textures - n_shapes
     zero, displacement, u, v, w = common[0], common[1], common[2], common[3], common[4]
     roughness, polarization, overspill = common[6], common[7], common[9]

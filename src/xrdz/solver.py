@@ -243,8 +243,7 @@ def minimise(
         step, active = bounded_step(hessian, gradient, low, high)
         predicted = float(2.0 * gradient @ step - step @ hessian @ step)
         if predicted < tolerance or (
-            predicted < NEARLY * max(tolerance / PREDICTED_DECREASE, 1.0)
-            and _scales_settled(pattern, hessian, step)
+            predicted < NEARLY * max(tolerance / PREDICTED_DECREASE, 1.0) and _scales_settled(pattern, hessian, step)
         ):
             converged = True
             break

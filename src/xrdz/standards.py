@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xrdz.compiled import compiled
 from xrdz.detection import WeakPhase
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
@@ -255,17 +256,20 @@ def hump_finding(result: FitResult) -> Finding | None:
     )
 
 
+@compiled
 def lower_hull(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the greatest convex curve below y(x) (Andrew 1979, Inf. Process. Lett. 9, 216)."""
-    corners: list[int] = []
+    corners = np.empty(x.size, dtype=np.int64)
+    count = 0
     for here in range(x.size):
-        while len(corners) > 1:
-            before, last = corners[-2], corners[-1]
+        while count > 1:
+            before, last = corners[count - 2], corners[count - 1]
             if (y[last] - y[before]) * (x[here] - x[before]) < (y[here] - y[before]) * (x[last] - x[before]):
                 break
-            corners.pop()
-        corners.append(here)
-    hull: FloatArray = np.interp(x, x[corners], y[corners])
+            count -= 1
+        corners[count] = here
+        count += 1
+    hull: FloatArray = np.interp(x, x[corners[:count]], y[corners[:count]])
     return hull
 
 
