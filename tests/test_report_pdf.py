@@ -30,7 +30,7 @@ from report_items import (
 from xrdz.errors import InputError
 from xrdz.reporting import ReportItem, write_report
 from xrdz.reporting.content import scan_content, why_text
-from xrdz.reporting.drawing import fit_drawing, nice_ticks, ratio_drawing, thinned
+from xrdz.reporting.drawing import envelope, fit_drawing, nice_ticks, ratio_drawing, thinned
 from xrdz.reporting.names import printable, safe_file_name
 from xrdz.reporting.pdf import STATEMENT, beyond_bundled_fonts, legend_label, pdf_report, report_data, report_id
 
@@ -279,6 +279,20 @@ def test_reasons_are_said_once() -> None:
 
 
 # --- drawings ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 400), st.integers(0, 2**32 - 1), st.floats(0.01, 1.0))
+def test_an_envelope_has_the_ends_of_every_column(size: int, seed: int, step: float) -> None:
+    random = np.random.default_rng(seed)
+    x = np.cumsum(random.uniform(0.5 * step, 1.5 * step, size))
+    y = random.normal(0.0, 1.0, size)
+    kept_x, kept_y = envelope(x, y, 0.4)
+    assert np.all(np.diff(kept_x) > 0.0)
+    assert (kept_x[0], kept_x[-1]) == (x[0], x[-1])
+    for column in np.unique(np.floor(x / 0.4)):
+        all_of, left = y[np.floor(x / 0.4) == column], kept_y[np.floor(kept_x / 0.4) == column]
+        assert (left.min(), left.max()) == (all_of.min(), all_of.max())
+        assert left.size <= 4
 
 
 def test_a_drawing_is_svg_whatever_the_names(item: ReportItem) -> None:

@@ -25,6 +25,9 @@ BAND = 3.0
 MOST_DOTS = 6000
 """Observed points that are drawn one by one; of more, the lowest and highest of each part are drawn."""
 
+HIDDEN = 0.25
+"""Points of the page within which a dot, almost four times as wide, hides another."""
+
 LEGEND_CHARACTERS, LEGEND_LINE = 112, 9.5
 """Characters of a line of the legend, and the height of another one in points."""
 
@@ -93,6 +96,12 @@ def polyline(x: FloatArray, y: FloatArray, breaks: Sequence[int] = ()) -> str:
     return "".join(pieces)
 
 
+def noisy_line(x: FloatArray, y: FloatArray, breaks: Sequence[int] = ()) -> str:
+    """Return the path through the points of noise, as `envelope` leaves them, broken before each index of `breaks`."""
+    pieces = zip((0, *breaks), (*breaks, x.size), strict=True)
+    return "".join("M" + _numbered("%.2f,%.2f ", *envelope(x[begin:end], y[begin:end])) for begin, end in pieces)
+
+
 def thinned(x: FloatArray, y: FloatArray, tolerance: float = 0.06) -> tuple[FloatArray, FloatArray]:
     """Return a curve without points that its neighbours' chord passes close by; ends are kept.
 
@@ -117,12 +126,31 @@ def _numbered(pattern: str, x: FloatArray, y: FloatArray) -> str:
 
 
 def dots(x: FloatArray, y: FloatArray) -> str:
-    """Return one path of a dot per point; with more than `MOST_DOTS`, the extremes of each of half as many parts."""
+    """Return one path of a dot per point; of points that hide each other one is drawn, and at most about `MOST_DOTS`.
+
+    Of more than those, the extremes of each of half as many parts are drawn.
+    """
+    cells = np.floor(np.stack((x, y)) / HIDDEN).astype(np.int64)
+    chosen = np.sort(np.unique(cells, axis=1, return_index=True)[1])
+    x, y = x[chosen], y[chosen]
     if x.size > MOST_DOTS:
         parts = np.array_split(np.arange(x.size), MOST_DOTS // 2)
-        chosen = [int(index) for part in parts for index in {part[np.argmin(y[part])], part[np.argmax(y[part])]}]
-        x, y = x[sorted(chosen)], y[sorted(chosen)]
+        ends = [int(index) for part in parts for index in {part[np.argmin(y[part])], part[np.argmax(y[part])]}]
+        x, y = x[sorted(ends)], y[sorted(ends)]
     return _numbered("M%.2f %.2fh0", x, y)
+
+
+def envelope(x: FloatArray, y: FloatArray, width: float = 0.4) -> tuple[FloatArray, FloatArray]:
+    """Return the lowest and highest point of a noisy curve in each column of the page, in their order.
+
+    A line of this width covers the same paper through these as through all points.
+    """
+    columns = np.floor(x / width)
+    starts = np.flatnonzero(np.diff(columns, prepend=columns[:1] - 1.0))
+    order = np.lexsort((y, columns))
+    ends = np.append(starts[1:], x.size) - 1
+    kept = np.unique(np.concatenate((order[starts], order[ends], [0, x.size - 1])))
+    return x[kept], y[kept]
 
 
 def gaps(two_theta: FloatArray) -> list[int]:
@@ -271,7 +299,7 @@ def _difference(
         f'<rect x="{left:.2f}" y="{upper:.2f}" width="{right - left:.2f}" height="{lower - upper:.2f}" '
         f'fill="{BAND_FILL}"/>',
         path(f"M{left:.2f} {zero:.2f}H{right:.2f}", colour=FAINT, width=0.4),
-        path(polyline(px, vertical.at(np.clip(difference, -reach, reach)), breaks), colour=OBSERVED, width=0.4),
+        path(noisy_line(px, vertical.at(np.clip(difference, -reach, reach)), breaks), colour=OBSERVED, width=0.4),
         f'<rect x="{left:.2f}" y="{split:.2f}" width="84" height="9.5" fill="#FFF" fill-opacity="0.75"/>',
         text(left + 3.0, split + 7.0, "(observed − calculated) / su", size=6.5, colour=FAINT),
         path(f"M{left:.2f} {split:.2f}H{right:.2f}", colour=INK, width=0.5),
