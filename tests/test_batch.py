@@ -293,6 +293,26 @@ def test_packs_give_a_row_for_every_member_with_the_digits_of_the_file(run: Path
     assert analysed(again) == 2, "the torn packs alone are tried again"
 
 
+def test_a_pack_that_is_made_whole_has_the_rows_of_its_scans_in_place_of_its_own(scans: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "scans" / "pack.zip"
+    pack.parent.mkdir()
+    (pack.parent / "alone.xy").write_bytes((scans / "scan_0002.xy").read_bytes())
+    with zipfile.ZipFile(pack, "w") as target:
+        for name in ("scan_0000.xy", "scan_0001.xy"):
+            target.write(scans / name, name)
+    whole = pack.read_bytes()
+    pack.write_bytes(whole[:-40])
+    done = xrdz("batch", "scans", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 4
+    assert [row["file"] for row in table(tmp_path / "run")] == ["alone.xy", "pack.zip"]
+    pack.write_bytes(whole)
+    done = xrdz("batch", "scans", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = ["alone.xy", "pack.zip/scan_0000.xy", "pack.zip/scan_0001.xy"]
+    assert [row["file"] for row in table(tmp_path / "run")] == names
+    assert [scan.name for scan in stored_scans(tmp_path / "run")] == names
+
+
 def test_hdf5_with_many_scans_gives_a_row_each(tmp_path: Path, scans: Path) -> None:
     with h5py.File(tmp_path / "many.nxs", "w") as file:
         for k in range(3):

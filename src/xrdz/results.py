@@ -29,7 +29,7 @@ from xrdz.archive import part_documents, part_lines
 from xrdz.crystal import free_cell_names
 from xrdz.errors import InputError
 from xrdz.reference import Reference
-from xrdz.run_folder import RunFolder, existing_run, read_run, rows_of_parts
+from xrdz.run_folder import RunFolder, existing_run, opened_since, read_run, rows_of_parts
 
 FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 XLSX_ROWS = 1_048_575
@@ -266,7 +266,11 @@ def _places(run: RunFolder, *, every: bool) -> list[_Place]:
         if not every and chosen and chosen[-1].name == place.name:
             chosen.pop()
         chosen.append(replace(place, revision=revisions[place.name]) if revisions[place.name] > 1 else place)
-    return chosen
+    if every:
+        return chosen
+    closed = {place.name: place.finished for place in chosen if not place.content}
+    opened = opened_since(closed, ((place.name, place.finished) for place in chosen))
+    return [place for place in chosen if place.name not in opened] if opened else chosen
 
 
 def rows(path: str | Path) -> Iterator[dict[str, Any]]:

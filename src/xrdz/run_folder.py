@@ -323,6 +323,29 @@ def newest(scans: Iterable[StoredScan]) -> dict[str, StoredScan]:
     return chosen
 
 
+def opened_since(closed: Mapping[str, str], rows: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """Return the packs and folders that could not be read once and whose scans have rows since, in their place.
+
+    Parameters
+    ----------
+    closed : inputs whose bytes could not be had, with the time of their row
+    rows : name and time of every row
+    """
+    if not closed:
+        return frozenset()
+    return frozenset(
+        folder for name, time in rows for folder in _folders(name) if folder in closed and time > closed[folder]
+    )
+
+
+def _folders(name: str) -> Iterator[str]:
+    """Yield what a name lies in, the outermost first."""
+    end = name.find("/")
+    while end >= 0:
+        yield name[:end]
+        end = name.find("/", end + 1)
+
+
 def existing_run(path: str | Path) -> RunFolder:
     """Return a run that exists, under the key it was last worked on.
 
@@ -344,7 +367,9 @@ def stored_scans(path: str | Path, *, every: bool = False) -> list[StoredScan]:
     if every:
         return sorted(_states(rows_of_parts(run)), key=lambda scan: (scan.name, scan.row.finished))
     chosen = newest(rows_of_parts(run))
-    return [chosen[name] for name in sorted(chosen)]
+    closed = {name: scan.row.finished for name, scan in chosen.items() if not scan.row.sha256}
+    opened = opened_since(closed, ((name, scan.row.finished) for name, scan in chosen.items()))
+    return [chosen[name] for name in sorted(chosen) if name not in opened]
 
 
 def _states(scans: Iterable[StoredScan]) -> Iterator[StoredScan]:

@@ -91,7 +91,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-curves",
         action="store_true",
-        help="store scans, parameters and results without curves (a tenth of the size)",
+        help="store scans, parameters and results without curves (about a quarter of the size)",
     )
 
 

@@ -18,7 +18,7 @@ exit codes: 0 stopped; with --once 4 when scans have no answer; 2 bad usage, or 
 
 example:
   xrdz watch /data/inbox --out /data/run --method sn-ni.toml
-  xrdz watch "Z:\\\\exports" --out C:\\\\xrd\\\\run --every 20 --settle 60
+  xrdz watch "Z:\\exports" --out C:\\xrd\\run --every 20 --settle 60
 """
 
 SOME_FAILED = 4
