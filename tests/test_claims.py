@@ -561,3 +561,7 @@ def test_the_text_has_a_line_per_claim() -> None:
     assert len(lines) == 10
     assert lines[1].startswith("claim 2  met")
     assert "0.2 to 3" in lines[1]
+    assert "p > 0.999" in lines[1]
+    narrow = to_text(check_claims(mass_ratio=ratio(1.0), both_detected=True, sample=GOOD_ELECTRODE), 80).splitlines()
+    assert max(map(len, narrow)) <= 80
+    assert [line.split()[1] for line in narrow if line.startswith("claim")] == [str(n) for n in range(1, 11)]

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xrdz
+from xrdz.cli import main
 from xrdz.commands.method import STARTER
 from xrdz.errors import InputError
 from xrdz.fields import Estimate
@@ -375,3 +376,12 @@ def test_method_built_directly_is_checked_and_hashed() -> None:
     assert Method(phases=("sn", "ni3sn4")).sha256 == default_method().sha256
     with pytest.raises(InputError, match="twice"):
         Method(phases=("sn", "sn"))
+
+
+def test_a_logo_that_is_missing_is_noticed_before_any_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, '[laboratory]\nlogo = "logo.svg"\n')
+    for arguments in (["method", "check", str(path)], ["fit", "no.xy", "--method", str(path), "--report", "pdf"]):
+        assert main(arguments) == 2
+        assert "logo.svg cannot be read" in capsys.readouterr().err
+    (tmp_path / "logo.svg").write_text("<svg/>")
+    assert main(["method", "check", str(path)]) == 0

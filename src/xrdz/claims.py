@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from xrdz.decision import IntervalLike, Measured, Verdict, measured_from
@@ -20,7 +21,12 @@ from xrdz.errors import InputError
 from xrdz.features import FEATURES, FeatureCheck, scan_checks, sheet_checks, withdrawn
 from xrdz.findings import Finding, Level
 from xrdz.method import Decision
+from xrdz.numerals import probability_text
 from xrdz.sample_sheet import Sample
+
+
+INDENT = " " * 10
+"""In front of a reason that has its own lines."""
 
 
 @dataclass(frozen=True)
@@ -173,15 +179,26 @@ def parse_requirement(option_text: str, option: str = "--require") -> tuple[int,
     return tuple(known[name] for name in names)
 
 
-def to_text(results: Iterable[ClaimResult]) -> str:
-    """Return a line per claim: number, verdict, value within limits, probability of conformity, and why."""
+def to_text(results: Iterable[ClaimResult], width: int | None = None) -> str:
+    """Return a line per claim: number, verdict, value within limits, probability of conformity, and why.
+
+    Parameters
+    ----------
+    width : of the lines; the reasons then stand below, broken where they need it
+    """
     lines = []
     for result in results:
         value = "" if result.value is None else f"{result.value:.4g}"
         limits = "" if result.limits is None else f"{result.limits[0]:g} to {result.limits[1]:g}"
-        probability = "" if result.probability is None else f"p {result.probability:.3f}"
-        columns = f"claim {result.claim:<3d}{result.verdict.value:13s}{value:>8s} {limits:>12s}  {probability:8s}"
-        lines.append(f"{columns} {result.why}\n")
+        shown = probability_text(result.probability)
+        probability = "" if not shown else f"p {shown}" if shown[0] in "<>" else f"p = {shown}"
+        columns = f"claim {result.claim:<3d}{result.verdict.value:13s}{value:>8s} {limits:>12s}  {probability:9s}"
+        if width is None:
+            lines.append(f"{columns} {result.why}\n")
+        else:
+            lines.append(
+                f"{columns.rstrip()}\n{fill(result.why, width, initial_indent=INDENT, subsequent_indent=INDENT)}\n"
+            )
     return "".join(lines)
 
 

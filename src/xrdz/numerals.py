@@ -65,6 +65,15 @@ def interval_text(low: float | None, high: float | None, *, decimals: int | None
     return f"at most {_plain(high, decimals)}" if high is not None else UNKNOWN
 
 
+def probability_text(p: float | None) -> str:
+    """Return a probability with three decimals; certainty is never claimed."""
+    if p is None:
+        return ""
+    if p > 0.9995:
+        return "> 0.999"
+    return "< 0.001" if p < 0.0005 else at_decimals(p, 3)
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 

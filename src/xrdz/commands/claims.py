@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from xrdz.method import default_method, read_method
     from xrdz.sample_sheet import read_sample_sheet
 
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     method = default_method() if args.method is None else read_method(args.method)
     for sample in read_sample_sheet(args.sheet).samples:
         results = check_sheet(sample, method.decision)
@@ -58,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
             }
             sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
         else:
-            sys.stdout.write(f"{sample.file} {sample.sample_id or ''}".rstrip() + f"\n{to_text(results)}\n")
+            sys.stdout.write(f"{sample.file} {sample.sample_id or ''}".rstrip() + f"\n{to_text(results, width)}\n")
     return 0

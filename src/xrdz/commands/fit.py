@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     args = with_all_scans(args)
     required = () if args.require is None else parse_requirement(args.require)
     method, sheet = chosen_method(args), chosen_sheet(args)
-    report = None if args.report is None else report_writer(args.report, Path(args.out or "."), sheet)
+    report = None if args.report is None else report_writer(args.report, Path(args.out or "."), method, sheet)
     folder = None if args.out is None else make_folder(args.out)
     style = terminal_style()
     kept: list[Analysis] = []
@@ -243,22 +243,24 @@ def stems(paths: Sequence[str]) -> list[str]:
     return result
 
 
-def report_writer(text: str, folder: Path, sheet: SampleSheet | None) -> Report:
-    """Return the function that writes reports in the formats a user named.
+def report_writer(text: str, folder: Path, method: Method, sheet: SampleSheet | None) -> Report:
+    """Return the function that writes reports in the formats a user named; a missing logo is noticed before the fit.
 
     Raises
     ------
     InputError
-        If a format is unknown, or this installation has no reports.
+        If a format is unknown, the logo cannot be read, or this installation has no reports.
     """
     try:
         from xrdz.reporting import FORMATS, write_report
+        from xrdz.reporting.item import order_of
     except ImportError as error:
         raise InputError(f"--report: this installation of xrdz cannot write reports ({error}); leave it out") from error
 
     formats = tuple(part.strip().lower() for part in text.split(","))
     if not set(formats) <= set(FORMATS):
         raise InputError(f"--report {text!r}: expected {' or '.join(FORMATS)}, or both as {','.join(FORMATS)}")
+    order_of(method)
 
     def write(analyses: Sequence[Analysis]) -> Sequence[Path]:
         return write_report(analyses, formats, folder, sheet=sheet)

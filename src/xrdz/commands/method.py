@@ -49,8 +49,15 @@ rule = "non-binary"                     # "simple", "guard-band" or "non-binary"
 coverage = 0.95                         # probability of the coverage interval
 # method_u_ln = 0.05                    # your laboratory's reproducibility of ln Z (0.05 is 5 %); absent: provisional
 
-# [laboratory]                          # free texts for the report
+# [laboratory]                          # free texts for the report; any other key is printed under its own name
 # name = "..."
+# address = "..."
+# contact = "..."
+# accreditation = "..."                 # printed below the name, such as the number of the accreditation
+# location = "..."                      # place of the test, where it is not the address
+# logo = "logo.svg"                     # SVG, PNG or JPEG, its path relative to this file
+# analyst = "..."                       # in the signature block "Analysed by"; absent: the sample sheet's operator
+# authorised_by = "..."                 # in the signature block "Authorised by"
 """
 
 EXAMPLE = """\
@@ -117,11 +124,13 @@ def run_new(args: argparse.Namespace) -> int:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Print what was understood; every phase is looked up in the reference library."""
+    """Print what was understood; every phase is looked up in the reference library, and the logo is opened."""
     from xrdz.method import is_cif
     from xrdz.reference import reference
+    from xrdz.reporting.item import order_of
 
     method = read_method(args.method)
+    order_of(method)
     for entry in (*method.phases, *method.candidates):
         if not is_cif(entry):
             reference(entry)

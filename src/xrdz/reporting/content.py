@@ -14,7 +14,7 @@ from typing import Any
 
 from xrdz.claims import BY_NUMBER
 from xrdz.features import FEATURES
-from xrdz.numerals import at_decimals, interval_text, value_with_su
+from xrdz.numerals import at_decimals, interval_text, probability_text, value_with_su
 from xrdz.reporting.item import Order, ReportItem
 
 NOT_STATED = "not stated"
@@ -464,15 +464,6 @@ def decided_text(document: Mapping[str, Any], order: Order) -> str:
     if not own or not document.get("mass_ratio"):
         return ""
     return f"Intervals of the decision include the laboratory's own reproducibility of Z, {percent_text(100.0 * own)}."
-
-
-def probability_text(p: float | None) -> str:
-    """Return a probability with three decimals; certainty is never claimed."""
-    if p is None:
-        return ""
-    if p > 0.9995:
-        return "> 0.999"
-    return "< 0.001" if p < 0.0005 else at_decimals(p, 3)
 
 
 def rules(document: Mapping[str, Any]) -> list[str]:
