@@ -24,7 +24,6 @@ from xrdz.method import Decision
 from xrdz.numerals import probability_text
 from xrdz.sample_sheet import Sample
 
-
 INDENT = " " * 10
 """In front of a reason that has its own lines."""
 
