@@ -54,6 +54,9 @@ PAGE_NAME = re.compile(r"\d{5,}-[A-Za-z0-9._-]+\.html")
 BACKGROUND_STEPS = 12
 """Every how many points the background, which is smooth, is written; the page draws straight lines between."""
 
+EVEN_GAIN = 0.01
+"""Spread of variance over intensity up to which one gain stands for all points: a half percent of su."""
+
 STEPS_PER_SU = 20.0
 """Calculated intensities are written in units of the smallest su over this: finer than any screen shows."""
 
@@ -203,7 +206,7 @@ def curves_data(curves: Curves) -> dict[str, Any]:
     unit = max(float(np.min(curves.su)) / STEPS_PER_SU, 1e-9)
     unit = 10.0 ** math.floor(math.log10(unit))
     gain = curves.su**2 / np.maximum(curves.calculated, 1e-12)
-    even = float(np.ptp(gain)) < 1e-6 * float(np.mean(gain))
+    even = float(np.ptp(gain)) < EVEN_GAIN * float(np.mean(gain))
     places = np.unique(np.append(np.arange(0, curves.two_theta.size, BACKGROUND_STEPS), curves.two_theta.size - 1))
     return {
         "n": int(curves.two_theta.size),
@@ -211,7 +214,7 @@ def curves_data(curves: Curves) -> dict[str, Any]:
         "unit": unit,
         "observed": _short(curves.observed),
         "background": {"places": places.tolist(), "values": _in_units(curves.background[places], unit)},
-        "su": {"gain": float(gain[0])} if even else {"values": [float(f"{value:.4g}") for value in curves.su]},
+        "su": {"gain": float(f"{np.mean(gain):.6g}")} if even else {"values": [float(f"{value:.4g}") for value in curves.su]},
         "excluded": [list(interval) for interval in curves.excluded],
         "phases": [
             {
