@@ -218,11 +218,8 @@ def test_fit_reads_counts_of_a_part_back_with_the_same_answer(part: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     reopened = analysis_from_archive(part, 1).to_dict()
-    # Counts come back bit for bit; a fit of them may differ by rounding, as sums depend on where an array lies.
-    assert document["mass_ratio"]["value"] == pytest.approx(reopened["mass_ratio"]["value"], rel=1e-9)
-    assert document["mass_ratio"]["interval95"] == pytest.approx(reopened["mass_ratio"]["interval95"], rel=1e-9)
-    for phase, again in zip(document["phases"], reopened["phases"], strict=True):
-        assert phase["mass_fraction"]["value"] == pytest.approx(again["mass_fraction"]["value"], rel=1e-9)
+    assert document["mass_ratio"] == reopened["mass_ratio"]
+    assert document["phases"] == reopened["phases"]
 
 
 def test_a_part_is_itself_an_input_whose_scans_come_back_bit_for_bit(part: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -497,6 +498,28 @@ def test_a_worker_has_compiled_everything_before_its_first_scan(scans: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_worker_did_before_leaves_no_trace(scans: Path, tmp_path: Path) -> None:
+    """Scans of other grids, ranges and wavelengths in every order, in one process, give what each gives alone."""
+    coarse = tmp_path / "coarse.xy"
+    rows = (scans / "scan_0004.xy").read_text().splitlines()
+    coarse.write_text("\n".join([*rows[:2], *rows[2::2]]))
+    cobalt = tmp_path / "cobalt.xy"
+    cobalt.write_text("# anode: Co\n" + "\n".join(rows[2:]))
+    cropped, three = Method(name="cropped", two_theta=(29.0, 45.0)), Method(phases=("sn", "ni3sn4", "ni"))
+    files = [scans / "scan_0000.xy", scans / "scan_0001.xy", coarse, cobalt]
+    cases = [(path, method) for path in files for method in (Method(), cropped, three)]
+    found: dict[int, list[dict[str, Any]]] = {}
+    for order in (range(len(cases)), reversed(range(len(cases)))):
+        for number in order:
+            path, method = cases[number]
+            outcome = analyse_input(scan_input(path), None, replace(spec(), method=method))
+            found.setdefault(number, []).append(numbers_of(outcome.document))
+    assert all(first == second for first, second in found.values())
+    assert {documents[0]["status"] for documents in found.values()} >= {"converged"}
+    done = xrdz("fit", "--json", coarse)
+    assert numbers_of(json.loads(done.stdout)) == found[6][0]
 
 
 def test_a_task_of_another_version_is_refused(scans: Path) -> None:
