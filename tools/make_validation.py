@@ -5,8 +5,9 @@
 Measured scans are those of `--data`; where the folder is not there, the document says which sections were not measured.
 Simulations are made here by the programs in `benchmarks/`. The numbers behind the document go to
 `docs/validation/figures.json`, each section with the commit of the source it was measured with and its seeds.
-`--quick` makes a tenth of the simulations, to try the tool out; `--keep SECTION...` takes the numbers of those sections
-from the last run's figures.json, `--keep all` writes the document anew without measuring anything.
+`--quick` makes a tenth of the simulations, to try the tool out. With `--records FOLDER` the record of each simulated scan
+is kept there by commit, so that a run that was stopped goes on where it was. `--keep SECTION...` takes the numbers of
+those sections from the last run's figures.json, `--keep all` writes the document anew without measuring anything.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -289,26 +293,80 @@ def cost_numbers(data: Path) -> Figures:
     return {**medians, "ratio": ratio}
 
 
-def statistics_numbers(trials: int, first_seed: int) -> Figures:
+@dataclass(frozen=True)
+class Simulations:
+    """How simulated scans are run: in how many processes, and where their records are kept, if anywhere."""
+
+    jobs: int
+    folder: Path | None
+    quick: bool
+
+    def size(self, full: int) -> int:
+        """Return the number of scans: all, or a tenth."""
+        return max(full // 10, 1) if self.quick else full
+
+    def records(self, name: str, function: Callable[..., Any], cases: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return function(*case) of each case, from the folder where it was there before."""
+        known: dict[str, Any] = {}
+        path = None if self.folder is None else self.folder / f"{name}-{commit()}.jsonl"
+        if path is not None and path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            known = {line["case"]: line["record"] for line in map(json.loads, lines)}
+        missing = [case for case in cases if str(case) not in known]
+        with ProcessPoolExecutor(self.jobs) if self.jobs > 1 else nullcontext() as pool:
+            columns = list(zip(*missing, strict=True))
+            found = map(function, *columns) if pool is None else pool.map(function, *columns, chunksize=4)
+            for case, record in zip(missing, found, strict=True) if missing else ():
+                text = json.dumps({"case": str(case), "record": record}, default=lambda value: value.item())
+                known[str(case)] = json.loads(text)["record"]
+                if path is not None:
+                    with path.open("a", encoding="utf-8") as stream:
+                        stream.write(f"{text}\n")
+        return [known[str(case)] for case in cases]
+
+
+def statistics_numbers(simulations: Simulations) -> Figures:
     """Return pulls and convergence on the engine's own model."""
-    seeds = range(first_seed, first_seed + trials)
-    fit_statistics.run_trial(seeds[0], "drawn")
-    records = [fit_statistics.run_trial(seed, "drawn") for seed in seeds]
+    seeds = range(STATISTICS_SEED, STATISTICS_SEED + simulations.size(300))
+    records = simulations.records("statistics", fit_statistics.run_trial, [(seed, "drawn") for seed in seeds])
     return {**fit_statistics.summary_of(records), "seeds": [seeds[0], seeds[-1]]}
 
 
-def population_numbers(scans: int, jobs: int, first_seed: int) -> Figures:
+def systematics_numbers(simulations: Simulations) -> list[Figures]:
+    """Return before and after of every row, at every ratio."""
+    cases = [
+        (number, ratio, seed)
+        for seed in range(simulations.size(2))
+        for number in range(len(systematics.rows()))
+        for ratio in systematics.RATIOS
+    ]
+    return systematics.summary_of(simulations.records("systematics", systematics.run_case, cases))
+
+
+def population_numbers(simulations: Simulations) -> Figures:
     """Return the coverage over the population: all nuisances, the priors alone, and each other nuisance alone."""
     cases = {"all nuisances": population.SWITCHES, "the fit's own priors alone": ()}
     cases |= {f"and {switch}": (switch,) for switch in population.SWITCHES}
     numbers = {}
     for name, switches in cases.items():
-        # The first two carry the claim; one nuisance at a time only shows where it comes from.
-        count = scans if len(switches) != 1 else max(scans // 4, 10)
-        seeds = range(first_seed, first_seed + count)
-        records = population.run_population(seeds, switches, jobs)
+        # The first carries the claim; the others only show where it comes from.
+        count = simulations.size(300 if switches == population.SWITCHES else 40)
+        seeds = range(POPULATION_SEED, POPULATION_SEED + count)
+        records = simulations.records("population", population.run_scan, [(seed, switches) for seed in seeds])
         numbers[name] = {**population.summary_of(records), "seeds": [seeds[0], seeds[-1]]}
     return numbers
+
+
+def false_numbers(simulations: Simulations) -> Figures:
+    """Return detections of absent and weak phases; the first scans get contents as well."""
+    seeds = range(FALSE_SEED, FALSE_SEED + simulations.size(500))
+    weak = simulations.size(60)
+    cases = [(seed, population.SWITCHES, place < weak) for place, seed in enumerate(seeds)]
+    groups = simulations.records("false", false_detection.run_seed, cases)
+    return {
+        **false_detection.summary_of([record for group in groups for record in group]),
+        "seeds": [seeds[0], seeds[-1]],
+    }
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -898,6 +956,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder to write to (default docs)")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes of the simulations (default 1)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the simulations")
+    parser.add_argument("--records", type=Path, help="folder that keeps the record of each simulated scan")
     parser.add_argument(
         "--keep", nargs="*", choices=("all", *SECTIONS), default=[], help="sections to take from the last run"
     )
@@ -910,7 +969,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.data.is_dir():
         sys.stderr.write(f"{options.data}: no such folder; the sections {', '.join(MEASURED)} are not measured\n")
         kept |= set(MEASURED)
-    for name, make in makers(options.data, plots, options.jobs, quick=options.quick).items():
+    if options.records is not None:
+        options.records.mkdir(parents=True, exist_ok=True)
+    simulations = Simulations(options.jobs, options.records, options.quick)
+    for name, make in makers(options.data, plots, simulations).items():
         if name in kept:
             continue
         began = time.perf_counter()
@@ -922,15 +984,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def makers(data: Path, plots: Path, jobs: int, *, quick: bool) -> dict[str, Callable[[], Any]]:
-    """Return what measures each section; `quick` makes a tenth of the simulations."""
-    seeds, scans, absent, content, trials = (1, 30, 50, 15, 50) if quick else (4, 300, 600, 150, 500)
-
-    def false_numbers() -> Figures:
-        chosen = range(FALSE_SEED, FALSE_SEED + absent)
-        records = false_detection.run_all(chosen, population.SWITCHES, content, jobs)
-        return {**false_detection.summary_of(records), "seeds": [chosen[0], chosen[-1]]}
-
+def makers(data: Path, plots: Path, simulations: Simulations) -> dict[str, Callable[[], Any]]:
+    """Return what measures each section."""
     return {
         "cpd": lambda: cpd_numbers(data, plots),
         "recipe": lambda: recipe_numbers(data),
@@ -938,10 +993,10 @@ def makers(data: Path, plots: Path, jobs: int, *, quick: bool) -> dict[str, Call
         "simulated": lambda: simulated_numbers(data, plots),
         "standards": lambda: standards_numbers(data),
         "cost": lambda: cost_numbers(data),
-        "statistics": lambda: statistics_numbers(trials, STATISTICS_SEED),
-        "systematics": lambda: systematics.summary_of(systematics.run_all(range(seeds), jobs)),
-        "population": lambda: population_numbers(scans, jobs, POPULATION_SEED),
-        "false": false_numbers,
+        "statistics": lambda: statistics_numbers(simulations),
+        "systematics": lambda: systematics_numbers(simulations),
+        "population": lambda: population_numbers(simulations),
+        "false": lambda: false_numbers(simulations),
     }
 
 
