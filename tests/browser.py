@@ -20,7 +20,7 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """Key under which the protocol names an element."""
 
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
-WAIT_S = 30.0
+WAIT_S = 300.0
 
 
 def missing() -> str:
@@ -145,7 +145,7 @@ def _call(url: str, body: Any, method: str = "POST") -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as response:
             return json.loads(response.read())["value"]
     except urllib.error.HTTPError as error:
         raise AssertionError(json.loads(error.read())["value"]["message"]) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,9 +23,6 @@ from xrdz.reporting.html import SHARED, curves_data, index_page, row_of, scan_pa
 ASSETS = Path(__file__).resolve().parent.parent / "src" / "xrdz" / "reporting"
 
 needs_browser = pytest.mark.skipif(bool(webdriver.missing()), reason=webdriver.missing() or "there is a browser")
-
-LARGE_RUN_S = 10.0
-"""Far more than 10 000 rows take (0.7 s, benchmarks/report_speed.py), so that a busy machine does not fail the test."""
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +248,16 @@ def test_a_run_sorts_filters_and_opens_a_scan(quiet: Browser, small_run: Path) -
 
 
 @needs_browser
+def test_provisional_verdicts_are_marked_in_the_table(quiet: Browser, sample_data: Path, tmp_path: Path) -> None:
+    clean, stated, rejected, _ = unlike_items(sample_data)
+    quiet.open(write_report([clean, stated, rejected], ["html"], tmp_path, date=DATE)[0].as_uri())
+    quiet.wait("document.body.dataset.ready === 'yes'")
+    verdicts = "return [...document.querySelectorAll('td[data-label=\"Claim 2\"]')].map(cell => cell.textContent)"
+    assert quiet.run(verdicts) == ["met †", "met", "not met †"]
+    assert "Verdicts marked † are provisional" in quiet.run("return document.body.innerText")
+
+
+@needs_browser
 def test_a_filter_is_kept_in_the_address(quiet: Browser, small_run: Path) -> None:
     quiet.open(f"{small_run.as_uri()}#verdict=undecided&sort=name&order=down")
     quiet.wait("document.body.dataset.ready === 'yes'")
@@ -395,22 +401,19 @@ def test_themes_and_a_phone(quiet: Browser, small_run: Path) -> None:
 
 @needs_browser
 def test_ten_thousand_rows(quiet: Browser, item: ReportItem, tmp_path: Path) -> None:
+    """How long they take is measured by benchmarks/report_speed.py; a busy machine fails no test."""
     rows = [row_of(each, f"scans/{number}.html") for number, each in enumerate(many_items(item, 10_000), 1)]
     page = tmp_path / "index.html"
     page.write_text(index_page(rows, item, DATE), encoding="utf-8")
     for name in SHARED:
         (tmp_path / name).write_bytes((ASSETS / name).read_bytes())
-    began = time.perf_counter()
     quiet.open(page.as_uri())
     quiet.wait("document.body.dataset.ready === 'yes'")
-    assert time.perf_counter() - began < LARGE_RUN_S
     assert len(rows_shown(quiet)) == 100
     for action in (lambda: quiet.click("[data-sort=name]"), lambda: quiet.click("#page-on"),
                    lambda: quiet.click("[data-verdict=undecided]")):  # fmt: skip
-        began = time.perf_counter()
         action()
         assert len(rows_shown(quiet)) == 100
-        assert time.perf_counter() - began < LARGE_RUN_S
     assert quiet.run("return document.getElementById('count').textContent").startswith("3334 of 10000 scans")
     charts = quiet.run("return JSON.parse(document.getElementById('data').textContent).charts")
     assert [(chart["instrument"], chart["sample"], len(chart["places"])) for chart in charts] == [

@@ -29,7 +29,7 @@ from report_items import (
 )
 from xrdz.errors import InputError
 from xrdz.reporting import ReportItem, write_report
-from xrdz.reporting.content import scan_content, why_text
+from xrdz.reporting.content import in_shown_unit, percent_text, scan_content, two_digits, why_text
 from xrdz.reporting.drawing import envelope, fit_drawing, nice_ticks, ratio_drawing, thinned
 from xrdz.reporting.names import printable, safe_file_name
 from xrdz.reporting.pdf import STATEMENT, beyond_bundled_fonts, legend_label, pdf_report, report_data, report_id
@@ -267,6 +267,58 @@ def test_a_date_without_a_zone_is_utc(item: ReportItem, tmp_path: Path) -> None:
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+def test_what_a_severe_finding_does_stands_beside_the_result(sample_data: Path) -> None:
+    *others, wrong = map(scan_content, unlike_items(sample_data))
+    assert [content["alarm"] for content in others] == [""] * 3
+    assert re.fullmatch(r"\d severe findings, see below", wrong["alarm"])
+    groups = [(row["level"], row["code"], row["suggestion"]) for row in wrong["grouped"]]
+    assert len(groups) == len(set(groups)) < len(wrong["findings"])
+    assert sorted(text for row in wrong["grouped"] for text in row["messages"]) == sorted(
+        row["message"] for row in wrong["findings"]
+    )
+
+
+def test_provisional_verdicts_are_called_so_beside_the_result(sample_data: Path) -> None:
+    clean, stated, *_ = map(scan_content, unlike_items(sample_data))
+    assert [row["provisional"] for row in clean["headline"]] == [True, True]
+    assert [row["provisional"] for row in stated["headline"]] == [False, False]
+    assert "5.00 %" in stated["decided"]
+    assert clean["decided"] == ""
+
+
+def test_risks_have_the_letter_of_their_side(sample_data: Path) -> None:
+    _, stated, rejected, _ = map(scan_content, unlike_items(sample_data))
+    assert stated["claims"][1]["risk"] == "C < 0.001"
+    assert rejected["claims"][1]["risk"] == "P < 0.001"
+    assert stated["claims"][7]["risk"] == ""  # a density without an uncertainty
+    assert stated["risks"].startswith("C, the consumer's risk")
+
+
+def test_intervals_are_in_the_unit_of_the_value() -> None:
+    why = "the phases: the 95 % interval 0.04512 to 0.1409 reaches over the lower limit 0.05"
+    expected = "the phases: the 95 % interval 4.512 to 14.09 mass % reaches over the lower limit 5 mass %"
+    assert in_shown_unit(why, 100.0, " mass %") == expected
+    assert in_shown_unit(why, 1.0, "") == why
+
+
+def test_numbers_without_exponents() -> None:
+    assert [two_digits(x) for x in (0.0041, 0.47, 9.96, 99.4, 99.6, 100.0)] == [
+        "0.0041",
+        "0.47",
+        "10",
+        "99",
+        "100",
+        "100",
+    ]
+    assert [percent_text(x) for x in (0.001, 0.45, 9.991, 56.51, 165.3)] == [
+        "< 0.01 %",
+        "0.45 %",
+        "9.99 %",
+        "56.5 %",
+        "165 %",
+    ]
+
+
 def test_reasons_are_said_once() -> None:
     provisional = "provisional: the method gives no method_u_ln"
     assert why_text(f"within; {provisional}", "met") == "within"
@@ -301,6 +353,15 @@ def test_a_drawing_is_svg_whatever_the_names(item: ReportItem) -> None:
         drawn = fit_drawing(item.curves, [printable(name)] * len(item.curves.phases), marked=[40.1], square_root=True)
         assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
         assert printable(name) in "".join(ElementTree.fromstring(drawn).itertext())
+
+
+def test_a_long_legend_takes_more_lines(item: ReportItem) -> None:
+    assert item.curves is not None
+    phases = item.curves.phases * 3
+    drawn = fit_drawing(replace(item.curves, phases=phases), [f"Phase{k} 16.7(3) mass %" for k in range(6)])
+    lines = [each for each in ElementTree.fromstring(drawn) if each.get("text-anchor") == "end" and len(each) > 1]
+    assert len(lines) == 2
+    assert all(len("".join(line.itertext())) < 130 for line in lines)
 
 
 def test_a_drawing_of_ratios_takes_limits_and_missing_values() -> None:

@@ -101,7 +101,7 @@ def scan_content(item: ReportItem) -> dict[str, Any]:
         "notes": phase_notes(document),
         "budget": budget(document, order),
         "claims": claims,
-        "unassessed": unassessed_text(claims),
+        "unassessed": unassessed_text(document, claims),
         "rules": rules(document),
         "risks": risk_words(claims),
         "decided": decided_text(document, order),
@@ -425,10 +425,12 @@ def why_text(why: str, verdict: str) -> str:
     return text
 
 
-def unassessed_text(claims: Sequence[Mapping[str, Any]]) -> str:
+def unassessed_text(document: Mapping[str, Any], claims: Sequence[Mapping[str, Any]]) -> str:
     """Return one sentence in the place of a table in which every claim is left open, "" when one was assessed."""
     if not claims or any(claim["verdict"] != "not_assessed" for claim in claims):
         return ""
+    if not document.get("phases"):
+        return "None of the claims was assessed: there is no fit."
     reasons = "; ".join(dict.fromkeys(claim["why"] for claim in claims[:2] if claim["why"]))
     return f"None of the claims was assessed: {reasons}."
 

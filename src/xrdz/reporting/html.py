@@ -28,6 +28,7 @@ from xrdz.reporting.content import (
     findings,
     formula_text,
     instrument_name,
+    is_provisional,
     issued_text,
     percent,
     provisional_text,
@@ -214,7 +215,9 @@ def curves_data(curves: Curves) -> dict[str, Any]:
         "unit": unit,
         "observed": _short(curves.observed),
         "background": {"places": places.tolist(), "values": _in_units(curves.background[places], unit)},
-        "su": {"gain": float(f"{np.mean(gain):.6g}")} if even else {"values": [float(f"{value:.4g}") for value in curves.su]},
+        "su": {"gain": float(f"{np.mean(gain):.6g}")}
+        if even
+        else {"values": [float(f"{value:.4g}") for value in curves.su]},
         "excluded": [list(interval) for interval in curves.excluded],
         "phases": [
             {
@@ -265,6 +268,7 @@ def row_of(item: ReportItem, href: str) -> dict[str, Any]:
         "low": _digits(low),
         "high": _digits(high),
         "claims": {str(claim["claim"]): claim["verdict"] for claim in document.get("claims") or ()},
+        "provisional_claims": [claim["claim"] for claim in document.get("claims") or () if is_provisional(claim)],
         "limits": next((c.get("limits") for c in document.get("claims") or () if c["claim"] == 2), None),
         "status": status_text(document),
         "rwp": _digits(agreement.get("rwp")),
@@ -318,14 +322,17 @@ def index_page(rows: list[dict[str, Any]], first: ReportItem, date: datetime, la
 def _without_repeats(row: Mapping[str, Any], common: list[str]) -> dict[str, Any]:
     """Return a row in few characters, as an index of thousands needs it: what is empty or usual is left out.
 
-    Verdicts are one letter a claim (`VERDICT_LETTERS`), shares those of the common phases in their order.
+    Verdicts are one letter a claim (`VERDICT_LETTERS`), a capital when provisional; shares are those of the common
+    phases in their order.
     """
-    unused = ("ratio", "limits", "shares", "claims", "provisional")
+    unused = ("ratio", "limits", "shares", "claims", "provisional", "provisional_claims")
     usual: tuple[object, ...] = ("", None, {}, "converged")
     kept = {key: value for key, value in row.items() if key not in unused and value not in usual}
     kept["href"] = row["href"].removeprefix(f"{SCANS}/")
     kept["shares"] = [row["shares"].get(phase, ["", None])[:2] for phase in common]
-    kept["claims"] = "".join(VERDICT_LETTERS[row["claims"].get(str(number), "")] for number in range(1, 11))
+    letters = {number: VERDICT_LETTERS[row["claims"].get(str(number), "")] for number in range(1, 11)}
+    marked = row["provisional_claims"]
+    kept["claims"] = "".join(letter.upper() if number in marked else letter for number, letter in letters.items())
     return kept
 
 

@@ -436,7 +436,8 @@
       row.href = data.folder + row.href;
       row.status = row.status || "converged";
       row.codes = row.codes || {};
-      row.claims = Array.from(row.claims, (letter) => data.letters[letter]);
+      row.provisional = Array.from(row.claims, (letter) => letter !== letter.toLowerCase());
+      row.claims = Array.from(row.claims, (letter) => data.letters[letter.toLowerCase()]);
       row.codeText = Object.entries(row.codes).map(([code, n]) => (n > 1 ? `${code} ×${n}` : code)).join(", ");
       row.search = `${row.name} ${row.sample}`.toLowerCase();
     });
@@ -466,7 +467,7 @@
       ...data.phases.map(([id, formula], k) => ({ key: `share-${id}`, label: `${formula}, mass %`, number: true,
         of: (row) => row.shares[k][1], cell: (row) => row.shares[k][0] })),
       ...shownClaims().map((n) => ({ key: `claim-${n}`, label: `Claim ${n}`,
-        of: (row) => Object.keys(VERDICTS).indexOf(row.claims[n - 1]), cell: (row) => verdict(row.claims[n - 1]) })),
+        of: (row) => Object.keys(VERDICTS).indexOf(row.claims[n - 1]), cell: (row) => [verdict(row.claims[n - 1]), row.provisional[n - 1] ? " †" : ""] })),
       { key: "level", label: "Findings", name: true, of: (row) => (row.level ? LEVELS.indexOf(row.level) : 9),
         cell: (row) => (row.level ? [el("span", { class: `level ${row.level}` }, row.level), " ",
           el("span", { class: "small" }, joined(row.codeText))] : "") },
