@@ -915,7 +915,7 @@ def _weak_phases(figures: Figures) -> str:
     if not entries or (inside >= 0.93 and limit >= 93.0):
         return ""
     return f"""An absent phase is rarely called present, but the other side does not hold yet: {limit:.0f} % are
-        detected at the reported limit and {twice:.0f} % at twice the limit, and {100 * inside:.0f} % of the intervals of
+        detected at the reported limit and {twice:.0f} % at twice the limit; {100 * inside:.0f} % of the intervals of
         all contents hold the truth. So read the detection limit as one of counting, for a phase with the line widths it
         was assumed to have, and double it for a powder of which nothing else is known.
 
