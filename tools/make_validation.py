@@ -826,9 +826,10 @@ def systematics_text(entries: Sequence[Mapping[str, Any]]) -> str:
             Referent: the truth of own simulations (`benchmarks/systematics.py`, 3e6 counts, 20 to 110 deg, seeds 0 to
             LAST). *Before* is a fit that ignores the cause (held at what a plain program assumes, everything else of
             its kind at the truth), *after* the product with the usual candidates and nothing known of the specimen.
-            Errors of ln Z in percent are means over the scans, the mean standard uncertainty in brackets.""".replace(
-                "LAST", str(seeds - 1)
-            )
+            Errors are 100 times that of ln Z, means over the scans; the mean standard uncertainty stands in brackets. A
+            column's scans share the seeds and so part of their noise, which the control row shows. Grains of 20
+            micrometres without a stated size are more than the row of absorption contrast allows for, and no finding
+            says so.""".replace("LAST", str(seeds - 1))
         )
         + table(heading, rows)
         + f"\n{inside} of {scans} intervals hold the truth.\n"
