@@ -28,8 +28,9 @@ from report_items import (
     unlike_items,
 )
 from xrdz.errors import InputError
+from xrdz.numerals import two_digits
 from xrdz.reporting import ReportItem, write_report
-from xrdz.reporting.content import in_shown_unit, percent_text, scan_content, two_digits, why_text
+from xrdz.reporting.content import in_shown_unit, percent_text, scan_content, why_text
 from xrdz.reporting.drawing import envelope, fit_drawing, nice_ticks, ratio_drawing, thinned
 from xrdz.reporting.names import printable, safe_file_name
 from xrdz.reporting.pdf import STATEMENT, beyond_bundled_fonts, legend_label, pdf_report, report_data, report_id

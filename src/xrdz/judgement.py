@@ -11,6 +11,7 @@ import numpy as np
 from xrdz.analysis import PhaseAnalysis
 from xrdz.findings import Code, Finding, info, severe, warning
 from xrdz.fit import FitResult, Status, bounds_that_matter
+from xrdz.numerals import two_digits
 from xrdz.residuals import Agreement, ResidualPeak, unexplained_peaks
 
 
@@ -147,7 +148,7 @@ def _phase(result: FitResult, number: int, phase: PhaseAnalysis, limits: Thresho
             warning(
                 Code.PHASE_NOT_DETECTED,
                 f"{phase.id} was not detected; detection limit {100 * phase.detection_limit:.2g} mass %, "
-                f"less than {100 * phase.mass_fraction.interval95[1]:.2g} mass % with 95 % confidence",
+                f"less than {two_digits(100 * phase.mass_fraction.interval95[1])} mass % with 95 % confidence",
                 where=phase.id,
             )
         )

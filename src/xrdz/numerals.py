@@ -74,6 +74,11 @@ def probability_text(p: float | None) -> str:
     return "< 0.001" if p < 0.0005 else at_decimals(p, 3)
 
 
+def two_digits(value: float) -> str:
+    """Return a positive number with two significant digits, without an exponent up to thousands."""
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from xrdz.claims import BY_NUMBER
 from xrdz.features import FEATURES
-from xrdz.numerals import at_decimals, interval_text, probability_text, value_with_su
+from xrdz.numerals import at_decimals, interval_text, probability_text, two_digits, value_with_su
 from xrdz.reporting.item import Order, ReportItem
 
 NOT_STATED = "not stated"
@@ -314,11 +314,6 @@ def cell_text(cell: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _at_most(high: float | None) -> str:
     return "" if high is None else f"< {two_digits(100 * high)}"
-
-
-def two_digits(value: float) -> str:
-    """Return a positive number with two significant digits, without an exponent up to thousands."""
-    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
 
 
 def _times(value: float | None, factor: float) -> float | None:
