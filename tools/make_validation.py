@@ -358,15 +358,23 @@ def population_numbers(simulations: Simulations) -> Figures:
 
 
 def false_numbers(simulations: Simulations) -> Figures:
-    """Return detections of absent and weak phases; the first scans get contents as well."""
+    """Return detections of absent and weak phases; the first scans get contents as well.
+
+    Outside nuisances switched on one at a time show which of them the intervals do not hold.
+    """
     seeds = range(FALSE_SEED, FALSE_SEED + simulations.size(500))
-    weak = simulations.size(60)
-    cases = [(seed, population.SWITCHES, place < weak) for place, seed in enumerate(seeds)]
-    groups = simulations.records("false", false_detection.run_seed, cases)
-    return {
-        **false_detection.summary_of([record for group in groups for record in group]),
-        "seeds": [seeds[0], seeds[-1]],
+    weak = simulations.size(100)
+
+    def summary(cases: Sequence[tuple[int, tuple[str, ...], bool]]) -> Figures:
+        groups = simulations.records("false", false_detection.run_seed, cases)
+        return false_detection.summary_of([record for group in groups for record in group])
+
+    everything = summary([(seed, population.SWITCHES, place < weak) for place, seed in enumerate(seeds)])
+    alone = {
+        name: summary([(seed, switches, True) for seed in seeds[: weak // 2]])
+        for name, switches in (("priors alone", ()), *((f"and {name}", (name,)) for name in population.SWITCHES))
     }
+    return {**everything, "seeds": [seeds[0], seeds[-1]], "alone": alone}
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -903,15 +911,46 @@ def false_text(figures: Figures) -> str:
             ("content", "scans", "detected", "not more than", "inside, %", "below / above", "median limit, mass %"),
             rows,
         )
-        + prose(f"""Seeds {figures["seeds"][0]} to {figures["seeds"][1]}. {_weak_phases(figures)}""")
+        + prose(
+            f"""Seeds {figures["seeds"][0]} to {figures["seeds"][1]}. All contents together, and the same with the
+            nuisances from outside the fit's priors switched on one at a time:"""
+        )
+        + table(
+            ("nuisances", "scans", "inside, %", "detected at the limit, %", "at twice the limit, %"),
+            _weak_rows(figures),
+        )
+        + prose(_weak_phases(figures))
     )
+
+
+def _contents(figures: Figures) -> tuple[int, float, float]:
+    """Return scans of all contents, the share inside and its standard uncertainty."""
+    entries = [figures[key] for key in ("below", "at limit", "twice", "four times") if key in figures]
+    scans = sum(entry["scans"] for entry in entries)
+    inside = sum(entry["inside_share"] * entry["scans"] for entry in entries) / max(scans, 1)
+    return scans, inside, math.sqrt(inside * (1.0 - inside) / max(scans, 1))
+
+
+def _weak_rows(figures: Figures) -> list[list[str]]:
+    """Return coverage and detection of the contents for each population of nuisances."""
+    rows = []
+    for name, found in {"all nuisances": figures, **figures.get("alone", {})}.items():
+        scans, inside, su = _contents(found)
+        rows.append(
+            [
+                name,
+                str(scans),
+                f"{100 * inside:.1f} +- {100 * su:.1f}",
+                *(f"{100 * found[key]['detected_share']:.0f}" for key in ("at limit", "twice") if key in found),
+            ]
+        )
+    return rows
 
 
 def _weak_phases(figures: Figures) -> str:
     """Return what the table says of the detection limit and of intervals near it."""
-    entries = [figures[key] for key in ("below", "at limit", "twice", "four times") if key in figures]
-    scans = sum(entry["scans"] for entry in entries)
-    inside = sum(entry["inside_share"] * entry["scans"] for entry in entries) / max(scans, 1)
+    entries = [key for key in ("at limit", "twice") if key in figures]
+    _, inside, _ = _contents(figures)
     limit, twice = (100 * figures[key]["detected_share"] if key in figures else 0.0 for key in ("at limit", "twice"))
     if not entries or (inside >= 0.93 and limit >= 93.0):
         return ""
