@@ -336,7 +336,7 @@ def systematics_numbers(simulations: Simulations) -> list[Figures]:
     """Return before and after of every row, at every ratio."""
     cases = [
         (number, ratio, seed)
-        for seed in range(simulations.size(2))
+        for seed in range(simulations.size(4))
         for number in range(len(systematics.rows()))
         for ratio in systematics.RATIOS
     ]
