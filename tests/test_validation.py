@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from importlib import import_module
+import sys
+from importlib import import_module, util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,8 @@ from xrdz.validation import (
     validate_sample,
 )
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "uncertainty.md"
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = ROOT / "docs" / "uncertainty.md"
 METHOD = 'name = "mix"\nphases = ["sn", "ni3sn4"]\n[instrument]\nwavelength = "CuKa"\ngoniometer_radius_mm = 200.0\n'
 
 
@@ -231,3 +234,50 @@ def test_the_document_explains_every_row_of_the_budget() -> None:
     rows = {COUNTING, MISFIT, BACKGROUND, TEXTURE_MODEL, BROADENING_MODEL, CANDIDATES, ABSORPTION, "intensity response"}
     for row in rows | set(PRIOR_GROUPS.values()):
         assert f"**{row}**" in text, row
+
+
+# --- docs/validation.md -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return `tools/make_validation.py`, which is a program and no module of the package."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = util.spec_from_file_location("make_validation", ROOT / "tools" / "make_validation.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "make_validation", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_document_is_the_generated_one(generator: ModuleType) -> None:
+    figures = json.loads((ROOT / "docs" / "validation" / "figures.json").read_text(encoding="utf-8"))
+    assert generator.document(figures) == (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
+
+
+def test_without_the_scans_the_document_says_what_was_not_measured(generator: ModuleType, tmp_path: Path) -> None:
+    stored = ROOT / "docs" / "validation" / "figures.json"
+    kept = {name: item for name, item in json.loads(stored.read_text(encoding="utf-8")).items() if name != "cpd"}
+    folder = tmp_path / "validation"
+    folder.mkdir()
+    written(folder / "figures.json", kept)
+    arguments = ["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path), "--keep", "all"]
+    assert generator.main(arguments) == 0
+    text = (tmp_path / "validation.md").read_text(encoding="utf-8")
+    assert "because the scans were not there: cpd." in text
+    assert "IUCr round robin" not in text
+
+
+def test_simulated_scans_go_on_where_they_were_stopped(generator: ModuleType, tmp_path: Path) -> None:
+    calls = []
+
+    def square(number: int) -> int:
+        calls.append(number)
+        return number**2
+
+    simulations = generator.Simulations(jobs=1, folder=tmp_path, quick=False)
+    assert simulations.records("squares", square, [(1,), (2,)]) == [1, 4]
+    assert simulations.records("squares", square, [(1,), (2,), (3,)]) == [1, 4, 9]
+    assert calls == [1, 2, 3]

@@ -509,11 +509,15 @@ def _provenance(figures: Figures) -> str:
     """Return with which source each section was measured."""
     commits: dict[str, list[str]] = {}
     for name, commit in figures.get("commits", {}).items():
-        commits.setdefault(commit, []).append(name)
-    made = "; ".join(f"{', '.join(f'`{name}`' for name in names)} at `{commit}`" for commit, names in commits.items())
-    missing = [name for name in SECTIONS if name not in figures]
+        if name in figures:
+            commits.setdefault(commit, []).append(f"`{name}`")
+    made = "; ".join(f"{', '.join(names)} at `{commit}`" for commit, names in commits.items())
     text = f"Source of the figures, by section of figures.json: {made}."
-    return f"{text}\n\nNot measured, because the scans were not there: {', '.join(missing)}." if missing else text
+    missing = [name for name in MEASURED if name not in figures]
+    if missing:
+        text += f"\n\nNot measured, because the scans were not there: {', '.join(missing)}."
+    left = [name for name in SECTIONS if name not in figures and name not in MEASURED]
+    return f"{text}\n\nNot simulated: {', '.join(left)}." if left else text
 
 
 def cpd_text(figures: Figures) -> str:
