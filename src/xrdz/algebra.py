@@ -45,18 +45,61 @@ def factorise(matrix: FloatArray, ridge: float) -> bool:
 
 
 @compiled
+def weighted_normal(design: FloatArray, weights: FloatArray, observed: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return D W D^T and D W y of a design D (k, n), weights W and observations y (n,)."""
+    size, n = design.shape
+    normal, right = np.zeros((size, size)), np.zeros(size)
+    chunk = 512
+    weighted = np.empty(chunk)
+    for begin in range(0, n, chunk):
+        count = min(chunk, n - begin)
+        w, y = weights[begin : begin + count], observed[begin : begin + count]
+        for a in range(size):
+            row = design[a, begin : begin + count]
+            total = 0.0
+            for i in range(count):
+                weighted[i] = row[i] * w[i]
+                total += weighted[i] * y[i]
+            right[a] += total
+            for b in range(a + 1):
+                other = design[b, begin : begin + count]
+                total = 0.0
+                for i in range(count):
+                    total += weighted[i] * other[i]
+                normal[a, b] += total
+    for a in range(size):
+        for b in range(a):
+            normal[b, a] = normal[a, b]
+    return normal, right
+
+
+@compiled
+def solve_lower(factor: FloatArray, right: FloatArray) -> FloatArray:
+    """Return the solution of L x = right."""
+    solution = right.copy()
+    for i in range(right.size):
+        total = solution[i]
+        for k in range(i):
+            total -= factor[i, k] * solution[k]
+        solution[i] = total / factor[i, i]
+    return solution
+
+
+@compiled
+def solve_lower_transposed(factor: FloatArray, right: FloatArray) -> FloatArray:
+    """Return the solution of L^T x = right with the leading block of L of the size of `right`."""
+    solution = right.copy()
+    for i in range(right.size - 1, -1, -1):
+        solution[i] /= factor[i, i]
+        for k in range(i):
+            solution[k] -= factor[i, k] * solution[i]
+    return solution
+
+
+@compiled
 def solve_factorised(factor: FloatArray, right: FloatArray) -> None:
     """Solve L L^T x = right in place."""
-    size = factor.shape[0]
-    for i in range(size):
-        total = right[i]
-        for k in range(i):
-            total -= factor[i, k] * right[k]
-        right[i] = total / factor[i, i]
-    for i in range(size - 1, -1, -1):
-        right[i] /= factor[i, i]
-        for k in range(i):
-            right[k] -= factor[i, k] * right[i]
+    right[:] = solve_lower_transposed(factor, solve_lower(factor, right))
 
 
 @compiled

@@ -21,6 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from xrdz.algebra import solve_lower, solve_lower_transposed
 from xrdz.anisotropy import Extension
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
@@ -405,7 +406,7 @@ class _Problem:
         scale = np.sqrt(np.maximum(np.diag(normal)[free], 1e-300))
         matrix = normal[np.ix_(free, free)] / scale / scale[:, None] + 1e-12 * np.eye(free.size)
         factor = np.linalg.cholesky(matrix)
-        half = np.linalg.solve(factor, gradient[free] / scale)
+        half = solve_lower(factor, gradient[free] / scale)
         explained = np.cumsum(half**2)
         orders = tuple(range(4, most + 1))
         ends = [free.size - most + terms for terms in orders]
@@ -419,7 +420,7 @@ class _Problem:
         body_free = free[free < n_phases + table.size]
         for row, end in enumerate(ends):
             if probability[row] > 1e-4:
-                solution = np.linalg.solve(factor[:end, :end].T, half[:end]) / scale[:end]
+                solution = solve_lower_transposed(factor, half[:end]) / scale[:end]
                 steps[row, body_free] = solution[: body_free.size]
         return OrderChoice(orders, criterion, probability, steps)
 

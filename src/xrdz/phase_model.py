@@ -62,9 +62,6 @@ IntArray = NDArray[np.int64]
 
 ASSUMED_RADIUS_MM = 200.0
 
-WINDOW_COARSE_STEPS = 8.0
-"""Least half width of a core window in coarse steps, so that the taper is resolved by the tail grid."""
-
 CORE_WIDTHS, CORE_SPREADS = 4.5, 3.0
 """Half range in which a comb itself is summed, in widths and in standard deviations of its nodes."""
 
@@ -249,7 +246,8 @@ class PhaseModel:
         state = np.empty((5, self.theta.size))
         rows = np.empty((self.n_rows if derivatives else 1, self.theta.size))
         common, own = values[: len(self.instrument.parameters)], values[self.parameter_index]
-        reflect(self.indices, np.array(self.cell(values)), *self.compiled_inputs, common, own, state, rows)
+        arguments = (self.indices, np.array(self.cell(values)), *self.compiled_inputs, common, own, state, rows)
+        reflect(*arguments)
         return ReflectionState(state[CENTRE], state[BRAGG], state[GAUSS], state[WIDTH], state[AREA]), rows
 
     def extension_rows(self, extensions: Sequence[Extension], values: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -512,7 +510,7 @@ def compile_phase(
     centre += comb.mean_offset + kappa * comb.mean_axial
     # The tail stands for the whole comb at its mean and variance; that holds a few standard deviations away.
     reach = CORE_WIDTHS * fwhm + CORE_SPREADS * np.sqrt(comb.variance)
-    half_window = np.maximum(WINDOW_REACHES * reach, WINDOW_COARSE_STEPS * coarse_step)
+    half_window = np.maximum(WINDOW_REACHES * reach, accuracy.window_steps * coarse_step)
     first, last, core_first, core_last = (
         np.searchsorted(two_theta, edge).astype(np.int64)
         for edge in (centre - half_window, centre + half_window, centre - reach, centre + reach)

@@ -85,15 +85,17 @@ class CombAccuracy:
     ----------
     merge : emission lines closer than this many peak widths are one node
     one_node, two_nodes : largest axial shift over the width up to which one and two nodes are enough
+    window_steps : least half width of a window in steps of the tail grid, so that the grid resolves the taper
     """
 
     merge: float = 0.06
     one_node: float = 0.1
     two_nodes: float = 0.5
+    window_steps: float = 8.0
 
 
 FINE = CombAccuracy()
-ROUGH = CombAccuracy(merge=0.5, one_node=0.4, two_nodes=2.0)
+ROUGH = CombAccuracy(merge=0.5, one_node=0.4, two_nodes=2.0, window_steps=4.0)
 """`FINE` for the result; `ROUGH` for the way there, a third of the nodes."""
 
 

@@ -135,7 +135,7 @@ def mass_jacobian(result: FitResult) -> tuple[FloatArray, FloatArray]:
 
 
 def relative_volume_slope(phase: PhaseModel, values: FloatArray) -> FloatArray:
-    """Return d ln V / d (free cell parameters); V = a b c sqrt(1 - x^2 - y^2 - z^2 + 2 x y z), cosines of the angles."""
+    """Return d ln V / d (free cell parameters), V as in `crystal.cell_volume`."""
     a, b, c, *angles = phase.cell(values)
     x, y, z = np.cos(np.radians(angles))
     determinant = 1.0 - x * x - y * y - z * z + 2.0 * x * y * z

@@ -154,10 +154,7 @@ def solve_linear(
     """Return the linear parameters of maximum likelihood and the model they give; weights start from `model`."""
     linear = np.zeros(design.shape[0])
     for _ in range(sweeps):
-        weights = noise.weights(model)
-        weighted = design * weights
-        normal = weighted @ design.T
-        right = weighted @ noise.observed
+        normal, right = algebra.weighted_normal(design, noise.weights(model), noise.observed)
         linear = bounded_step(normal, right, lower, upper)[0]
         model = linear @ design
         if noise.su is not None:
