@@ -166,7 +166,8 @@ def true_values(specimen: Specimen, pattern: PatternModel) -> FloatArray:
 
 def curve_of(pattern: PatternModel, phase: PhaseModel, state: ReflectionState, values: FloatArray) -> FloatArray:
     """Return the pattern of unit scale that a phase's reflections give, with whatever widths `state` holds."""
-    columns = pattern._summed(phase, values, state, np.array([PATTERN]), state.intensity[None, :])
+    columns = np.empty((1, pattern.two_theta.size))
+    pattern._sum(phase, values, state, np.array([PATTERN]), state.intensity[None, :], columns)
     curve: FloatArray = columns[0]
     return curve
 

@@ -74,6 +74,35 @@ def weighted_normal(design: FloatArray, weights: FloatArray, observed: FloatArra
 
 
 @compiled
+def sums_of_points(rows: FloatArray, multiplier: FloatArray, factor: int) -> FloatArray:
+    """Return the sums over every `factor` neighbouring points of rows (k, n) times `multiplier` (n,)."""
+    count = rows.shape[1] // factor
+    out = np.empty((rows.shape[0], count))
+    for row in range(rows.shape[0]):
+        for i in range(count):
+            total = 0.0
+            for k in range(i * factor, (i + 1) * factor):
+                total += rows[row, k] * multiplier[k]
+            out[row, i] = total
+    return out
+
+
+@compiled
+def interpolate_moved(x: FloatArray, values: FloatArray, moves: FloatArray, out: FloatArray) -> None:
+    """Set out[k] = values(x + moves[k]) by linear interpolation, constant beyond the ends; x + moves ascends."""
+    last = x.size - 1
+    for k in range(moves.shape[0]):
+        place = 0
+        for i in range(x.size):
+            at = x[i] + moves[k, i]
+            while place < last - 1 and x[place + 1] < at:
+                place += 1
+            share = (at - x[place]) / (x[place + 1] - x[place])
+            share = min(max(share, 0.0), 1.0)
+            out[k, i] = values[place] + share * (values[place + 1] - values[place])
+
+
+@compiled
 def solve_lower(factor: FloatArray, right: FloatArray) -> FloatArray:
     """Return the solution of L x = right."""
     solution = right.copy()

@@ -25,7 +25,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from xrdz.compiled import compiled
+from xrdz.algebra import interpolate_moved
 from xrdz.detection import chi_squared_quantile, effective_parameters
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
@@ -242,21 +242,6 @@ def nominal_pattern(
         unit.setflags(write=False)
         return unit, pattern.phases[0].mass_per_scale(table.start)
     return None
-
-
-@compiled
-def interpolate_moved(x: FloatArray, values: FloatArray, moves: FloatArray, out: FloatArray) -> None:
-    """Set out[k] = values(x + moves[k]) by linear interpolation, constant beyond the ends; x + moves ascends."""
-    last = x.size - 1
-    for k in range(moves.shape[0]):
-        place = 0
-        for i in range(x.size):
-            at = x[i] + moves[k, i]
-            while place < last - 1 and x[place + 1] < at:
-                place += 1
-            share = (at - x[place]) / (x[place + 1] - x[place])
-            share = min(max(share, 0.0), 1.0)
-            out[k, i] = values[place] + share * (values[place + 1] - values[place])
 
 
 def _bears_out(x: FloatArray, score: FloatArray, information: FloatArray, noise: float) -> bool:

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from xrdz.algebra import solve_lower, solve_lower_transposed
+from xrdz.algebra import interpolate_moved, solve_lower, solve_lower_transposed, sums_of_points
 from xrdz.anisotropy import Extension
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
@@ -37,10 +37,13 @@ from xrdz.pattern import (
 )
 from xrdz.profile import FINE, ROUGH, CombAccuracy
 from xrdz.reference import Reference
-from xrdz.solver import BoolArray, Minimum, Noise, minimise, solve_positive_definite
+from xrdz.solver import BoolArray, Minimum, Noise, minimise, smoothed, solve_linear, solve_positive_definite
 
 MAX_COMPILATIONS = 4
 LOOSE = 1.0
+DISPLACEMENTS = np.linspace(-3.0, 3.0, 13)
+"""Specimen displacements the fit may start from, in prior standard uncertainties."""
+
 ROUGH_STEP_DEG = 0.06
 """Step to which neighbouring points are summed for the first part of a fit, about half a width."""
 
@@ -178,7 +181,7 @@ def fit(
     """
     problem = _Problem(diffractogram, instrument, tuple(references), tuple(humps), texture_axes, tuple(parameters))
     begin = problem.rough()
-    origin = begin.pattern.parameters.start if start is None else start
+    origin = problem.displaced(begin, begin.pattern.parameters.start) if start is None else start
     best = problem.run(begin, origin)
     second = False
     if start is None and _suspicious(best):
@@ -235,23 +238,27 @@ class Summed:
     def of(cls, result: FitResult) -> Summed:
         """Sum a fit's points as its first stage did."""
         factor = rough_factor(result.diffractogram)
-        whole = result.pattern.two_theta.size // factor * factor
-
-        def summed(values: FloatArray) -> FloatArray:
-            sums: FloatArray = values[..., :whole].reshape(*values.shape[:-1], -1, factor).sum(axis=-1)
-            return sums
-
         weights = result.minimum.weights
-        root = 1.0 / np.sqrt(summed(1.0 / weights))
-        x = summed(result.pattern.two_theta) / factor
+        one = np.ones(weights.size)
+        patterns = np.array([block[0] for block in result.minimum.point.columns])
+        single = np.array(
+            [
+                result.pattern.two_theta / factor,
+                1.0 / weights,
+                result.diffractogram.intensity - result.model,
+                np.maximum(result.model, 1e-6),
+            ]
+        )
+        two_theta, variance, residual, model = sums_of_points(single, one, factor)
+        root = 1.0 / np.sqrt(variance)
         return cls(
-            two_theta=x,
+            two_theta=two_theta,
             factor=factor,
             root=root,
-            residual=root * summed(result.diffractogram.intensity - result.model),
-            whitened=root * summed(result.minimum.whitened / np.sqrt(weights)),
-            columns=np.array([summed(block[0]) for block in result.minimum.point.columns]),
-            model=summed(np.maximum(result.model, 1e-6)),
+            residual=root * residual,
+            whitened=root * sums_of_points(result.minimum.whitened, 1.0 / np.sqrt(weights), factor),
+            columns=sums_of_points(patterns, one, factor),
+            model=model,
         )
 
 
@@ -319,6 +326,32 @@ class _Problem:
         binned = self.diffractogram if factor == 1 else self.diffractogram.binned(factor)
         pattern = self.compile(starting_order(self.diffractogram), None, binned, ROUGH)
         return _Rough(binned, Noise.of(binned), pattern)
+
+    def displaced(self, rough: _Rough, start: FloatArray) -> FloatArray:
+        """Return the start with the displacement at which its pattern, moved as it is, fits best.
+
+        Lines that do not overlap the measured ones show a descent no way to them.
+        """
+        pattern, noise = rough.pattern, rough.noise
+        x = pattern.two_theta
+        place = pattern.parameters.index("displacement")
+        tried = pattern.parameters.prior_su[place] * DISPLACEMENTS
+        lever = 2.0 * np.degrees(1.0) / self.instrument.radius_mm * np.cos(np.radians(0.5 * x))
+        moves = tried[:, None] * lever
+        n_phases = len(pattern.phases)
+        design = np.empty((tried.size, pattern.n_linear, x.size))
+        design[:, n_phases:] = pattern.background_columns
+        moved = np.empty(moves.shape)
+        for number, block in enumerate(pattern.phase_columns(start, derivatives=False)):
+            interpolate_moved(x, block[0], moves, moved)
+            design[:, number] = moved
+        guess, upper = smoothed(noise.observed), np.full(pattern.n_linear, np.inf)
+        heights = [
+            noise.deviance(solve_linear(trial, noise, pattern.linear_lower, upper, guess, 1)[1]) for trial in design
+        ]
+        best = start.copy()
+        best[place] += tried[int(np.argmin(heights))]
+        return best
 
     def run(self, rough: _Rough, start: FloatArray) -> _Run:
         """Minimise the rough problem, then the whole one until frozen and refined angles agree."""
@@ -405,7 +438,7 @@ class _Problem:
         free = np.flatnonzero(~held)
         scale = np.sqrt(np.maximum(np.diag(normal)[free], 1e-300))
         matrix = normal[np.ix_(free, free)] / scale / scale[:, None] + 1e-12 * np.eye(free.size)
-        factor = np.linalg.cholesky(matrix)
+        factor = np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
         half = solve_lower(factor, gradient[free] / scale)
         explained = np.cumsum(half**2)
         orders = tuple(range(4, most + 1))

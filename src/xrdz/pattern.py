@@ -100,9 +100,25 @@ class PatternModel:
         n_humps = self.background_columns.shape[0] - self.n_chebyshev
         return np.concatenate((np.zeros(len(self.phases)), np.full(self.n_chebyshev, -np.inf), np.zeros(n_humps)))
 
-    def phase_columns(self, values: FloatArray, *, derivatives: bool = True) -> list[FloatArray]:
-        """Return per phase the pattern of unit scale and its derivatives, each (rows, n), by `sum_reflections`."""
-        return [self._columns_of(phase, values, derivatives) for phase in self.phases]
+    def phase_columns(
+        self, values: FloatArray, *, derivatives: bool = True, out: Sequence[FloatArray] | None = None
+    ) -> list[FloatArray]:
+        """Return per phase the pattern of unit scale and its derivatives, each (rows, n), by `sum_reflections`.
+
+        Parameters
+        ----------
+        out : blocks of `blocks()` to write to; without derivatives only their first rows are
+        """
+        blocks = self.blocks(derivatives) if out is None else out
+        rows = slice(None) if derivatives else slice(1)
+        for phase, block in zip(self.phases, blocks, strict=True):
+            state, coefficient = phase.evaluate(values, derivatives=derivatives)
+            self._sum(phase, values, state, phase.basis[: len(coefficient)], coefficient, block[rows])
+        return list(blocks)
+
+    def blocks(self, derivatives: bool = True) -> list[FloatArray]:
+        """Return memory for the columns of every phase."""
+        return [np.empty((phase.n_rows if derivatives else 1, self.two_theta.size)) for phase in self.phases]
 
     def design(self, columns: Sequence[FloatArray]) -> FloatArray:
         """Return the linear columns: one pattern per phase, then the background, shape (n_linear, n)."""
@@ -132,27 +148,24 @@ class PatternModel:
         """Return the reflections of a phase at parameter values (unit scale)."""
         return phase.evaluate(values, derivatives=False)[0]
 
-    def _columns_of(self, phase: PhaseModel, values: FloatArray, derivatives: bool) -> FloatArray:
-        state, coefficient = phase.evaluate(values, derivatives=derivatives)
-        return self._summed(phase, values, state, phase.basis[: len(coefficient)], coefficient)
-
     def extension_columns(self, number: int, extensions: Sequence[Extension], values: FloatArray) -> FloatArray:
         """Return d y / d (amplitude) of each extension of one phase at unit scale and zero amplitude, (e, n)."""
         phase = self.phases[number]
         basis, rows = phase.extension_rows(extensions, values)
-        block = self._summed(phase, values, self.peak_state(phase, values), basis, rows)
+        block = np.empty((basis.size, self.two_theta.size))
+        self._sum(phase, values, self.peak_state(phase, values), basis, rows, block)
         result: FloatArray = block[0::2] + block[1::2]
         return result
 
-    def _summed(
+    def _sum(
         self,
         phase: PhaseModel,
         values: FloatArray,
         state: ReflectionState,
         basis: IntArray,
         coefficient: FloatArray,
-    ) -> FloatArray:
-        columns = np.empty((basis.size, self.two_theta.size))
+        columns: FloatArray,
+    ) -> None:
         comb = phase.comb
         sum_reflections(
             self.two_theta,
@@ -183,7 +196,6 @@ class PatternModel:
             coefficient,
             columns,
         )
-        return columns
 
     def drift(self, values: FloatArray) -> float:
         """Return how far the refined model has moved from where it was frozen, one being the most that is allowed.

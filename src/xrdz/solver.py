@@ -28,7 +28,7 @@ BoolArray = NDArray[np.bool_]
 PREDICTED_DECREASE = 1e-3
 """The fit has converged when the next step promises less than this decrease of the objective."""
 
-NEARLY, SETTLED_SU = 0.05, 0.003
+NEARLY, SETTLED_SU = 0.03, 0.003
 """Below a predicted decrease of `NEARLY` it is enough that every scale would move by less than `SETTLED_SU` su."""
 
 MAX_STEPS = 40
@@ -174,6 +174,19 @@ def linear_bounds(pattern: PatternModel, fixed_scale: FixedScale | None) -> tupl
     return lower, upper
 
 
+class Workspace:
+    """Memory of one minimisation: blocks of columns that take turns, and the design whose background rows stay."""
+
+    def __init__(self, pattern: PatternModel) -> None:
+        self.spare: list[list[FloatArray]] = []
+        self.design = np.empty((pattern.n_linear, pattern.two_theta.size))
+        self.design[len(pattern.phases) :] = pattern.background_columns
+
+    def blocks(self, pattern: PatternModel) -> list[FloatArray]:
+        """Return blocks that hold nothing any more."""
+        return self.spare.pop() if self.spare else pattern.blocks()
+
+
 def evaluate(
     pattern: PatternModel,
     noise: Noise,
@@ -182,11 +195,15 @@ def evaluate(
     *,
     derivatives: bool = True,
     fixed_scale: FixedScale | None = None,
+    workspace: Workspace | None = None,
 ) -> Point:
     """Return the model at nonlinear `values` with the linear parameters solved."""
-    columns = pattern.phase_columns(values, derivatives=derivatives)
+    workspace = workspace or Workspace(pattern)
+    columns = pattern.phase_columns(values, derivatives=derivatives, out=workspace.blocks(pattern))
+    for number, block in enumerate(columns):
+        workspace.design[number] = block[0]
     lower, upper = linear_bounds(pattern, fixed_scale)
-    linear, model = solve_linear(pattern.design(columns), noise, lower, upper, previous_model, LINEAR_SWEEPS)
+    linear, model = solve_linear(workspace.design, noise, lower, upper, previous_model, LINEAR_SWEEPS)
     table = pattern.parameters
     pull = values - table.prior_mean
     prior = float(pull @ table.prior_precision @ pull)
@@ -218,7 +235,20 @@ def minimise(
     if noise.observed.size <= n_total:
         raise FitError(f"{noise.observed.size} points cannot determine {n_total} parameters; widen the range")
     guess = first_model if first_model is not None else smoothed(noise.observed)
-    point = evaluate(pattern, noise, np.clip(start, table.lower, table.upper), guess, fixed_scale=fixed_scale)
+    workspace = Workspace(pattern)
+
+    def at(values: FloatArray, previous: FloatArray, derivatives: bool) -> Point:
+        return evaluate(
+            pattern,
+            noise,
+            values,
+            previous,
+            derivatives=derivatives,
+            fixed_scale=fixed_scale,
+            workspace=workspace,
+        )
+
+    point = at(np.clip(start, table.lower, table.upper), guess, True)
     linear_lower, linear_upper = linear_bounds(pattern, fixed_scale)
     lower = np.concatenate((linear_lower, table.lower))
     upper = np.concatenate((linear_upper, table.upper))
@@ -255,24 +285,19 @@ def minimise(
         length = 1.0
         for _ in range(8):
             trial_values = np.clip(point.values + length * trial_step[n_linear:], table.lower, table.upper)
-            trial = evaluate(
-                pattern,
-                noise,
-                trial_values,
-                np.maximum(point.model, noise.floor),
-                derivatives=not keep,
-                fixed_scale=fixed_scale,
-            )
+            trial = at(trial_values, np.maximum(point.model, noise.floor), not keep)
             decrease = point.objective - trial.objective
             if decrease > 0.0 or expected < tolerance or not fresh:
                 break
+            workspace.spare.append(trial.columns)
             # Where the parabola through both objectives with the slope at the start has its minimum.
             length *= min(max(0.5 * slope * length / (slope * length - decrease), 0.1), 0.5)
         steps += 1
         if decrease <= 0.0 and not fresh:
             # The Jacobian is too old to show the way down.
-            point = evaluate(pattern, noise, point.values, point.model, fixed_scale=fixed_scale)
-            local, fresh, predicted_since = _Linearisation.at(pattern, noise, point), True, 0.0
+            workspace.spare += [trial.columns, point.columns]
+            point = at(point.values, point.model, True)
+            local, fresh, predicted_since = _Linearisation.at(pattern, noise, point, local.whitened), True, 0.0
             continue
         if decrease <= 0.0:
             # No downhill step is left within rounding: this is the minimum as far as it can be resolved.
@@ -283,12 +308,14 @@ def minimise(
             # The derivatives stay; the pattern of unit scale is that of the new place.
             for old, new in zip(point.columns, trial.columns, strict=True):
                 old[0] = new[0]
+            workspace.spare.append(trial.columns)
             point, fresh = replace(trial, columns=point.columns), False
             if ratio < 0.5:
                 predicted_since = np.inf
         else:
+            workspace.spare.append(point.columns)
             point = trial
-            local, fresh, predicted_since = _Linearisation.at(pattern, noise, point), True, 0.0
+            local, fresh, predicted_since = _Linearisation.at(pattern, noise, point, local.whitened), True, 0.0
         if ratio > 0.5:
             damping *= 0.1
         elif ratio < 0.2:
@@ -307,10 +334,10 @@ class _Linearisation:
     hessian: FloatArray
 
     @classmethod
-    def at(cls, pattern: PatternModel, noise: Noise, point: Point) -> _Linearisation:
-        """Take the Jacobian at a point that has its derivative columns."""
+    def at(cls, pattern: PatternModel, noise: Noise, point: Point, memory: FloatArray | None = None) -> _Linearisation:
+        """Take the Jacobian at a point that has its derivative columns, in the memory of one no longer needed."""
         root = np.sqrt(noise.weights(point.model))
-        whitened = pattern.whitened(point.columns, point.linear[: len(pattern.phases)], root)
+        whitened = pattern.whitened(point.columns, point.linear[: len(pattern.phases)], root, out=memory)
         normal = whitened @ whitened.T
         hessian = normal.copy()
         n_linear = pattern.n_linear
