@@ -33,6 +33,9 @@ from xrdz.diffractogram import FloatArray
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+BLOCK = 16
+"""Points that go through the profile at a time."""
+
 TAPER_START = 0.4
 """Where the tail begins, as a fraction of the window half width."""
 
@@ -122,7 +125,11 @@ def sum_reflections(
     work = np.empty((6, size))
     value, position, gauss, width, axial, satellite = work[0], work[1], work[2], work[3], work[4], work[5]
     share = np.empty((4, size))
-    real, imaginary = np.empty(size), np.empty(size)
+    most_nodes = 0
+    for j in range(centre.size):
+        most_nodes = max(most_nodes, node_start[j + 1] - node_start[j])
+    node_state = np.empty((9, most_nodes))
+    block = np.empty(9 * BLOCK)
 
     for j in range(centre.size):
         g2 = gauss_squared[j]
@@ -133,40 +140,25 @@ def sum_reflections(
         count = last[j] - start
         low, high = core_first[j] - start, core_last[j] - start
         if count > 0:
-            work[:, :count] = 0.0
-            core = x[start + low : start + high]
-            for node in range(node_start[j], node_start[j + 1]):
-                node_g2 = g2 + node_gauss[node]
-                inverse = math.sqrt(_HALF_PER_VARIANCE / node_g2)
-                y = 0.5 * (lorentz[j] + node_lorentz[node]) * inverse
-                node_centre = centre[j] + node_offset[node] + kappa * node_axial[node]
-                reach = CENTRAL_REACH / inverse
-                inner = int(np.searchsorted(core, node_centre - reach))
-                outer = int(np.searchsorted(core, node_centre + reach))
-                _fraction(core[:inner], node_centre, inverse, y, real[:inner], imaginary[:inner])
-                _series(core[inner:outer], node_centre, inverse, y, real[inner:outer], imaginary[inner:outer])
-                _fraction(
-                    core[outer:], node_centre, inverse, y, real[outer : high - low], imaginary[outer : high - low]
-                )
-                _add_node(
-                    core,
-                    node_centre,
-                    inverse,
-                    y,
-                    node_weight[node] * inverse * _INVERSE_ROOT_PI,
-                    node_slope[node] * inverse * _INVERSE_ROOT_PI,
-                    node_g2,
-                    node_axial[node],
-                    derivatives,
-                    real[: high - low],
-                    imaginary[: high - low],
-                    value[low:high],
-                    position[low:high],
-                    gauss[low:high],
-                    width[low:high],
-                    axial[low:high],
-                    satellite[low:high],
-                )
+            _sum_nodes(
+                x[start + low : start + high],
+                centre[j],
+                g2,
+                lorentz[j],
+                kappa,
+                node_start[j],
+                node_start[j + 1],
+                node_offset,
+                node_axial,
+                node_gauss,
+                node_lorentz,
+                node_weight,
+                node_slope,
+                derivatives,
+                node_state,
+                block,
+                work[:, low:high],
+            )
             # Between core and window edge only (1 - t) T is left; inside the core the tail's share t T is taken out.
             window = x[start : start + count]
             g = tail_gamma
@@ -188,6 +180,7 @@ def sum_reflections(
                 )
                 for i in range(begin, end):
                     axial[i] = mean_axial[j] * position[i]
+                    satellite[i] = 0.0
             taper_low = max(low, int(np.searchsorted(window, tail_centre - TAPER_START * w)))
             taper_high = min(high, int(np.searchsorted(window, tail_centre + TAPER_START * w)))
             for begin, end in ((low, min(taper_low, high)), (max(taper_high, low), high)):
@@ -241,19 +234,99 @@ def sum_reflections(
 
 
 @compiled
-def _series(x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray) -> None:
-    """Set w by Weideman's series, its recurrence unrolled.
+def _sum_nodes(
+    x: FloatArray,
+    centre: float,
+    gauss_squared: float,
+    lorentz: float,
+    kappa: float,
+    begin: int,
+    end: int,
+    node_offset: FloatArray,
+    node_axial: FloatArray,
+    node_gauss: FloatArray,
+    node_lorentz: FloatArray,
+    node_weight: FloatArray,
+    node_slope: FloatArray,
+    derivatives: bool,
+    state: FloatArray,
+    block: FloatArray,
+    work: FloatArray,
+) -> None:
+    """Set the six basis functions (6, n) of one reflection at the points `x` of its core from the nodes begin..end.
+
+    Points go in blocks of a fixed length through memory at fixed places, `block` (9 BLOCK,): offsets, Re w, Im w and the
+    six sums. Loops of known length over memory that is known not to overlap are what a compiler makes vectors of.
+    `state` (9, nodes) is for what does not depend on the point.
+    """
+    count = end - begin
+    for k in range(count):
+        node = begin + k
+        node_g2 = gauss_squared + node_gauss[node]
+        inverse = math.sqrt(_HALF_PER_VARIANCE / node_g2)
+        amplitude = node_weight[node] * inverse * _INVERSE_ROOT_PI
+        state[0, k] = node_offset[node] + kappa * node_axial[node]
+        state[1, k] = inverse
+        state[2, k] = 0.5 * (lorentz + node_lorentz[node]) * inverse
+        state[3, k] = amplitude
+        state[4, k] = node_slope[node] * inverse * _INVERSE_ROOT_PI
+        state[5, k] = 2.0 * amplitude * inverse
+        state[6, k] = node_axial[node]
+        state[7, k] = -0.5 * amplitude / node_g2
+        state[8, k] = CENTRAL_REACH / inverse
+    for first in range(0, x.size, BLOCK):
+        here = min(BLOCK, x.size - first)
+        for i in range(here):
+            block[i] = x[first + i] - centre
+        for i in range(here, BLOCK):
+            block[i] = block[here - 1]
+        for i in range(3 * BLOCK, 9 * BLOCK):
+            block[i] = 0.0
+        middle, half = 0.5 * (block[0] + block[BLOCK - 1]), 0.5 * (block[BLOCK - 1] - block[0])
+        for k in range(count):
+            shift, inverse, y = state[0, k], state[1, k], state[2, k]
+            if abs(middle - shift) - half < state[8, k]:
+                _series(block, shift, inverse, y)
+            else:
+                _fraction(block, shift, inverse, y)
+            amplitude = state[3, k]
+            if not derivatives:
+                for i in range(BLOCK):
+                    block[3 * BLOCK + i] += amplitude * block[BLOCK + i]
+                continue
+            slope, steep, axial, narrow = state[4, k], state[5, k], state[6, k], state[7, k]
+            level = 0.5 * steep
+            for i in range(BLOCK):
+                zr = (block[i] - shift) * inverse
+                real, imaginary = block[BLOCK + i], block[2 * BLOCK + i]
+                # w' = -2 z w + 2 i / sqrt(pi) is -2 (fall + i turn).
+                fall = zr * real - y * imaginary
+                turn = zr * imaginary + y * real - _INVERSE_ROOT_PI
+                moved = steep * fall
+                block[3 * BLOCK + i] += amplitude * real
+                block[4 * BLOCK + i] += moved
+                block[5 * BLOCK + i] += narrow * (real - 2.0 * (zr * fall - y * turn))
+                block[6 * BLOCK + i] += level * turn
+                block[7 * BLOCK + i] += axial * moved
+                block[8 * BLOCK + i] += slope * real
+        for row in range(6 if derivatives else 1):
+            for i in range(here):
+                work[row, first + i] = block[(3 + row) * BLOCK + i]
+
+
+@compiled
+def _series(block: FloatArray, shift: float, inverse: float, y: float) -> None:
+    """Set w of a block by Weideman's series, its recurrence unrolled.
 
     w = 2 p(Z) / (L - iz)^2 + 1 / (sqrt(pi) (L - iz)),  Z = (L + iz) / (L - iz)
     """
-    for i in range(x.size):
-        zr = (x[i] - centre) * inverse
+    ar, br = _LENGTH + y, _LENGTH - y
+    for i in range(BLOCK):
+        zr = (block[i] - shift) * inverse
         # L - i z = (L + y) - i zr and L + i z = (L - y) + i zr.
-        ar = _LENGTH + y
         inverse_norm = 1.0 / (ar * ar + zr * zr)
         qr = ar * inverse_norm
         qi = zr * inverse_norm
-        br = _LENGTH - y
         c = br * qr - zr * qi
         s = br * qi + zr * qr
         # A real polynomial at a complex point: b_k = C_k + 2 Re(Z) b_(k-1) - |Z|^2 b_(k-2), half of Horner's products.
@@ -276,18 +349,18 @@ def _series(x: FloatArray, centre: float, inverse: float, y: float, real: FloatA
         # w = q (2 q p + 1 / sqrt(pi)) with q = 1 / (L - iz)
         inner_r = 2.0 * (qr * r - qi * t) + _INVERSE_ROOT_PI
         inner_i = 2.0 * (qr * t + qi * r)
-        real[i] = qr * inner_r - qi * inner_i
-        imaginary[i] = qr * inner_i + qi * inner_r
+        block[BLOCK + i] = qr * inner_r - qi * inner_i
+        block[2 * BLOCK + i] = qr * inner_i + qi * inner_r
 
 
 @compiled
-def _fraction(x: FloatArray, centre: float, inverse: float, y: float, real: FloatArray, imaginary: FloatArray) -> None:
-    """Set w by the sixth convergent of the Laplace continued fraction.
+def _fraction(block: FloatArray, shift: float, inverse: float, y: float) -> None:
+    """Set w of a block by the sixth convergent of the Laplace continued fraction.
 
     w = (i / sqrt(pi)) z (z^4 - 7 z^2 + 33/4) / (z^6 - 15/2 z^4 + 45/4 z^2 - 15/8)
     """
-    for i in range(x.size):
-        zr = (x[i] - centre) * inverse
+    for i in range(BLOCK):
+        zr = (block[i] - shift) * inverse
         sr = zr * zr - y * y
         si = 2.0 * zr * y
         # numerator z (s^2 - 7 s + 33/4) and denominator s^3 - 15/2 s^2 + 45/4 s - 15/8 with s = z^2
@@ -302,58 +375,8 @@ def _fraction(x: FloatArray, centre: float, inverse: float, y: float, real: Floa
         dr = sr * fr - si * fi - 1.875
         di = sr * fi + si * fr
         norm = _INVERSE_ROOT_PI / (dr * dr + di * di)
-        real[i] = -(ni * dr - nr * di) * norm
-        imaginary[i] = (nr * dr + ni * di) * norm
-
-
-@compiled
-def _add_node(
-    x: FloatArray,
-    centre: float,
-    inverse: float,
-    y: float,
-    amplitude: float,
-    slope: float,
-    g2: float,
-    axial: float,
-    derivatives: bool,
-    real: FloatArray,
-    imaginary: FloatArray,
-    value: FloatArray,
-    position: FloatArray,
-    gauss: FloatArray,
-    lorentz: FloatArray,
-    shifted: FloatArray,
-    satellite: FloatArray,
-) -> None:
-    """Add one node's value and derivatives from w(z); one output a loop, so that each is vectorised."""
-    for i in range(x.size):
-        value[i] += amplitude * real[i]
-    if not derivatives:
-        return
-    if slope != 0.0:
-        for i in range(x.size):
-            satellite[i] += slope * real[i]
-    two, steep = 2.0 * amplitude * inverse, 2.0 * _INVERSE_ROOT_PI
-    # d/dcentre of Re w is -Re w'(z) / (sigma sqrt 2), w' = -2 z w + 2 i / sqrt(pi)
-    for i in range(x.size):
-        zr = (x[i] - centre) * inverse
-        position[i] += two * (zr * real[i] - y * imaginary[i])
-    two_axial = two * axial
-    if axial != 0.0:
-        for i in range(x.size):
-            zr = (x[i] - centre) * inverse
-            shifted[i] += two_axial * (zr * real[i] - y * imaginary[i])
-    factor = amplitude * 0.5 / g2
-    for i in range(x.size):
-        zr = (x[i] - centre) * inverse
-        slope_r = -2.0 * (zr * real[i] - y * imaginary[i])
-        slope_i = steep - 2.0 * (zr * imaginary[i] + y * real[i])
-        gauss[i] -= factor * (real[i] + zr * slope_r - y * slope_i)
-    half = 0.5 * amplitude * inverse
-    for i in range(x.size):
-        zr = (x[i] - centre) * inverse
-        lorentz[i] -= half * (steep - 2.0 * (zr * imaginary[i] + y * real[i]))
+        block[BLOCK + i] = -(ni * dr - nr * di) * norm
+        block[2 * BLOCK + i] = (nr * dr + ni * di) * norm
 
 
 @compiled
