@@ -255,7 +255,7 @@ def _sum_nodes(
 ) -> None:
     """Set the six basis functions (6, n) of one reflection at the points `x` of its core from the nodes begin..end.
 
-    Points go in blocks of a fixed length through memory at fixed places, `block` (9 BLOCK,): offsets, Re w, Im w and the
+    Points go in blocks of a fixed length through memory at fixed places, `block` (9 BLOCK,): offsets, Re w, Im w, the
     six sums. Loops of known length over memory that is known not to overlap are what a compiler makes vectors of.
     `state` (9, nodes) is for what does not depend on the point.
     """

@@ -12,7 +12,7 @@ that would leave its interval is put on its bound and the others are solved agai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ BoolArray = NDArray[np.bool_]
 PREDICTED_DECREASE = 1e-3
 """The fit has converged when the next step promises less than this decrease of the objective."""
 
-NEARLY, SETTLED_SU = 0.03, 0.003
+NEARLY, SETTLED_SU = 0.05, 0.005
 """Below a predicted decrease of `NEARLY` it is enough that every scale would move by less than `SETTLED_SU` su."""
 
 MAX_STEPS = 40
@@ -36,13 +36,6 @@ TRUST_SU = 1.5
 """No parameter moves by more than this many prior standard uncertainties in one step."""
 
 LINEAR_SWEEPS = 2
-
-CHORD = 20.0
-"""The Jacobian is kept for the next steps while the decrease predicted since it was taken is less than this.
-
-The steps that are left then move no line by a noticeable part of its width: a Jacobian taken anew would differ by less
-than a thousandth, and costs three times the model.
-"""
 
 
 @dataclass(frozen=True)
@@ -237,29 +230,19 @@ def minimise(
     guess = first_model if first_model is not None else smoothed(noise.observed)
     workspace = Workspace(pattern)
 
-    def at(values: FloatArray, previous: FloatArray, derivatives: bool) -> Point:
-        return evaluate(
-            pattern,
-            noise,
-            values,
-            previous,
-            derivatives=derivatives,
-            fixed_scale=fixed_scale,
-            workspace=workspace,
-        )
+    def at(values: FloatArray, previous: FloatArray) -> Point:
+        return evaluate(pattern, noise, values, previous, fixed_scale=fixed_scale, workspace=workspace)
 
-    point = at(np.clip(start, table.lower, table.upper), guess, True)
+    point = at(np.clip(start, table.lower, table.upper), guess)
     linear_lower, linear_upper = linear_bounds(pattern, fixed_scale)
     lower = np.concatenate((linear_lower, table.lower))
     upper = np.concatenate((linear_upper, table.upper))
-    local, fresh = _Linearisation.at(pattern, noise, point), True
+    local = _Linearisation.at(pattern, noise, point)
     damping = 1e-4
     converged = False
     steps = 0
-    predicted_since = 0.0
     while True:
-        gradient = local.gradient(pattern, noise, point)
-        hessian = local.hessian
+        gradient, hessian = local.gradient, local.hessian
         place = np.concatenate((point.linear, point.values))
         low, high = np.minimum(lower - place, 0.0), np.maximum(upper - place, 0.0)
         box = TRUST_SU * table.prior_su
@@ -276,85 +259,60 @@ def minimise(
             break
         if steps >= max_steps:
             break
-        predicted_since += predicted
-        keep = predicted_since < CHORD
         damped = hessian + np.diag(damping * np.diag(hessian))
         trial_step, _ = bounded_step(damped, gradient, low, high)
         slope = 2.0 * float(gradient @ trial_step)
         expected = slope - float(trial_step @ hessian @ trial_step)
         length = 1.0
         for _ in range(8):
-            trial_values = np.clip(point.values + length * trial_step[n_linear:], table.lower, table.upper)
-            trial = at(trial_values, np.maximum(point.model, noise.floor), not keep)
+            values = np.clip(point.values + length * trial_step[n_linear:], table.lower, table.upper)
+            trial = at(values, np.maximum(point.model, noise.floor))
             decrease = point.objective - trial.objective
-            if decrease > 0.0 or expected < tolerance or not fresh:
+            if decrease > 0.0 or expected < tolerance:
                 break
             workspace.spare.append(trial.columns)
             # Where the parabola through both objectives with the slope at the start has its minimum.
             length *= min(max(0.5 * slope * length / (slope * length - decrease), 0.1), 0.5)
         steps += 1
-        if decrease <= 0.0 and not fresh:
-            # The Jacobian is too old to show the way down.
-            workspace.spare += [trial.columns, point.columns]
-            point = at(point.values, point.model, True)
-            local, fresh, predicted_since = _Linearisation.at(pattern, noise, point, local.whitened), True, 0.0
-            continue
         if decrease <= 0.0:
             # No downhill step is left within rounding: this is the minimum as far as it can be resolved.
             converged = expected < 100.0 * tolerance
             break
+        workspace.spare.append(point.columns)
+        point = trial
+        local = _Linearisation.at(pattern, noise, point, local.whitened)
         ratio = decrease / max(expected, 1e-300)
-        if keep:
-            # The derivatives stay; the pattern of unit scale is that of the new place.
-            for old, new in zip(point.columns, trial.columns, strict=True):
-                old[0] = new[0]
-            workspace.spare.append(trial.columns)
-            point, fresh = replace(trial, columns=point.columns), False
-            if ratio < 0.5:
-                predicted_since = np.inf
-        else:
-            workspace.spare.append(point.columns)
-            point = trial
-            local, fresh, predicted_since = _Linearisation.at(pattern, noise, point, local.whitened), True, 0.0
         if ratio > 0.5:
             damping *= 0.1
         elif ratio < 0.2:
             damping = max(damping * 10.0, 1e-3)
         damping = max(damping, 1e-9)
-    return Minimum(point, converged, steps, local.normal, gradient, local.whitened, local.root**2, active)
+    return Minimum(point, converged, steps, local.normal, gradient, local.whitened, local.weights, active)
 
 
 @dataclass(frozen=True)
 class _Linearisation:
-    """The Jacobian at one place times the root of the weights there, with J^T W J and the Hessian with priors."""
+    """Weights, the Jacobian times their root, J^T W J, the half gradient (score minus prior) and the Hessian."""
 
-    root: FloatArray
+    weights: FloatArray
     whitened: FloatArray
     normal: FloatArray
+    gradient: FloatArray
     hessian: FloatArray
 
     @classmethod
     def at(cls, pattern: PatternModel, noise: Noise, point: Point, memory: FloatArray | None = None) -> _Linearisation:
-        """Take the Jacobian at a point that has its derivative columns, in the memory of one no longer needed."""
-        root = np.sqrt(noise.weights(point.model))
+        """Linearise at a point, in the memory of a Jacobian no longer needed."""
+        n_linear, table = pattern.n_linear, pattern.parameters
+        weights = noise.weights(point.model)
+        root = np.sqrt(weights)
         whitened = pattern.whitened(point.columns, point.linear[: len(pattern.phases)], root, out=memory)
         normal = whitened @ whitened.T
+        gradient = whitened @ (root * (noise.observed - point.model))
+        gradient[n_linear:] -= table.prior_precision @ (point.values - table.prior_mean)
         hessian = normal.copy()
-        n_linear = pattern.n_linear
-        hessian[n_linear:, n_linear:] += pattern.parameters.prior_precision
-        return cls(root, whitened, normal, hessian)
-
-    def gradient(self, pattern: PatternModel, noise: Noise, point: Point) -> FloatArray:
-        """Return the half gradient (score minus prior) at a point near by."""
-        residual = noise.weights(point.model) * (noise.observed - point.model)
-        gradient: FloatArray = self.whitened @ (residual / self.root)
-        # The patterns of unit scale are those of the point itself, as it was them the scales were solved with.
-        for number, block in enumerate(point.columns):
-            gradient[number] = block[0] @ residual
-        gradient[pattern.n_linear :] -= pattern.parameters.prior_precision @ (
-            point.values - pattern.parameters.prior_mean
-        )
-        return gradient
+        hessian[n_linear:, n_linear:] += table.prior_precision
+        return cls(weights, whitened, normal, gradient, hessian)
 
 
 def _scales_settled(pattern: PatternModel, hessian: FloatArray, step: FloatArray) -> bool:
