@@ -1,13 +1,15 @@
 """Plots of a validation: errors of mass fractions with their intervals, and errors of ln Z.
 
-left    error of each fraction in mass % against the weighed fraction, the 95 % interval as a bar
+left    error of each fraction in mass % against the weighed fraction, the 95 % interval as a bar; squares
+        where it does not hold the truth
 right   sorted pulls error / su against the quantiles of the normal distribution; honest uncertainties lie on the line
 """
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 SIZE_INCHES = (9.0, 3.8)
 FARTHEST = 20.0
 """A ratio that is off by more than this, or has no limit, is drawn at this factor."""
+
+SIDE_STEP = 1.05
+"""Factor between ratios of the same truth, so that their intervals do not hide each other."""
 
 INSIDE, OUTSIDE, LINE = "#0072B2", "#D0300A", "#6E6E6E"
 
@@ -39,18 +44,22 @@ def ratio_figure(ratios: tuple[Recovered, ...]) -> Figure:
     """Return the plot of mass ratios: error of ln Z in percent against Z, with the 95 % interval."""
     figure = new_figure(*SIZE_INCHES)
     axes = figure.add_subplot()
-    for item in ratios:
+    for number, item in enumerate(ratios):
+        # Equal truths stand side by side.
+        beside = sum(math.isclose(item.truth, other.truth, rel_tol=0.02) for other in ratios[:number])
         ends = np.clip(np.array([item.low, item.value, item.high]) / item.truth, 1.0 / FARTHEST, FARTHEST)
         low, value, high = 100.0 * np.log(ends)
-        colour = INSIDE if item.inside else OUTSIDE
-        axes.errorbar(
-            item.truth, value, yerr=_lengths(low, value, high), color=colour, marker="o", markersize=4, capsize=2
-        )
+        axes.errorbar(item.truth * SIDE_STEP**beside, value, yerr=_lengths(low, value, high), capsize=2, **_style(item))
     axes.axhline(0.0, color=LINE, linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xlabel("true Z")
     axes.set_ylabel("error of ln Z / %")
     return figure
+
+
+def _style(item: Recovered) -> dict[str, Any]:
+    """Return colour and marker: a truth outside its interval is told without colour as well."""
+    return {"color": INSIDE if item.inside else OUTSIDE, "marker": "o" if item.inside else "s", "markersize": 4}
 
 
 def _lengths(low: float, value: float, high: float) -> list[list[float]]:
@@ -64,11 +73,9 @@ def _draw_errors(axes: Axes, fractions: tuple[Recovered, ...]) -> None:
             100.0 * item.truth,
             100.0 * item.error,
             yerr=_lengths(100.0 * item.low, 100.0 * item.value, 100.0 * item.high),
-            color=INSIDE if item.inside else OUTSIDE,
-            marker="o",
-            markersize=4,
             capsize=2,
             linewidth=1.0,
+            **_style(item),
         )
     axes.axhline(0.0, color=LINE, linewidth=0.8)
     axes.set_xlabel("weighed / mass %")
