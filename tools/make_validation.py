@@ -371,7 +371,7 @@ def false_numbers(simulations: Simulations) -> Figures:
 
     everything = summary([(seed, population.SWITCHES, place < weak) for place, seed in enumerate(seeds)])
     alone = {
-        name: summary([(seed, switches, True) for seed in seeds[: weak // 3]])
+        name: summary([(seed, switches, True) for seed in seeds[: weak // 5]])
         for name, switches in (("priors alone", ()), *((f"and {name}", (name,)) for name in population.SWITCHES))
     }
     return {**everything, "seeds": [seeds[0], seeds[-1]], "alone": alone}
