@@ -37,6 +37,9 @@ TRUST_SU = 1.5
 
 LINEAR_SWEEPS = 2
 
+SWINGING = 5.0
+"""Predicted decrease below which a step that mostly takes the last one back is shortened; see `minimise`."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -241,6 +244,7 @@ def minimise(
     damping = 1e-4
     converged = False
     steps = 0
+    last_step: FloatArray | None = None
     while True:
         gradient, hessian = local.gradient, local.hessian
         place = np.concatenate((point.linear, point.values))
@@ -264,6 +268,11 @@ def minimise(
         slope = 2.0 * float(gradient @ trial_step)
         expected = slope - float(trial_step @ hessian @ trial_step)
         length = 1.0
+        if last_step is not None and predicted < SWINGING:
+            # Where the objective is steeper than the parabola, each step takes a share s of the last one back and they
+            # swing about the minimum; all that would follow add up to step / (1 + s) (Aitken 1926, extrapolation).
+            back = -float(last_step @ hessian @ trial_step) / float(last_step @ hessian @ last_step)
+            length = 1.0 / (1.0 + min(max(back, 0.0), 2.0))
         for _ in range(8):
             values = np.clip(point.values + length * trial_step[n_linear:], table.lower, table.upper)
             trial = at(values, np.maximum(point.model, noise.floor))
@@ -279,7 +288,7 @@ def minimise(
             converged = expected < 100.0 * tolerance
             break
         workspace.spare.append(point.columns)
-        point = trial
+        point, last_step = trial, length * trial_step
         local = _Linearisation.at(pattern, noise, point, local.whitened)
         ratio = decrease / max(expected, 1e-300)
         if ratio > 0.5:
