@@ -280,4 +280,5 @@ def test_simulated_scans_go_on_where_they_were_stopped(generator: ModuleType, tm
     simulations = generator.Simulations(jobs=1, folder=tmp_path, quick=False)
     assert simulations.records("squares", square, [(1,), (2,)]) == [1, 4]
     assert simulations.records("squares", square, [(1,), (2,), (3,)]) == [1, 4, 9]
+    assert simulations.records("squares", square, [(1,), (3,)]) == [1, 9]
     assert calls == [1, 2, 3]

@@ -919,8 +919,8 @@ def population_text(figures: Figures) -> str:
         )
         + prose(
             """The same scans with all nuisances, by what was in them; *below / above* are the truths under and over the
-            interval. No method stated a grain size, so nothing was corrected: coarse grains of tin hide behind each
-            other, and Z comes out high."""
+            interval. No method stated a grain size, so nothing was corrected: tin, the stronger absorber, comes out
+            low, and Z high."""
         )
         + table(("with all nuisances", "scans", "coverage, %", "below / above"), shares)
     )
