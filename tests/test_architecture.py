@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("profile", "anisotropy", "background", "kernel", "parameters", "instrument"),
     ("reference", "cif"),
     ("crystal", "scattering", "diffractogram", "fields"),
-    ("wavelength", "findings", "files", "numerals", "compiled"),
+    ("wavelength", "findings", "files", "numerals", "compiled", "process"),
     ("errors",),
     ("__init__",),
 )

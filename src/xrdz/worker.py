@@ -34,7 +34,6 @@ from xrdz import __version__
 from xrdz.analysis import Analysis
 from xrdz.archive import PartHeader, PartWriter, Row, read_entry
 from xrdz.claims import check_claims
-from xrdz.compiled import lean_numba
 from xrdz.diffractogram import Diffractogram, Source
 from xrdz.errors import FitError, InputError, XrdzError
 from xrdz.files import make_folder, write_whole
@@ -42,6 +41,7 @@ from xrdz.findings import Code, severe
 from xrdz.inputs import ScanInput, UnreadableError, is_entry, read_raw, stat_of
 from xrdz.method import Method, default_method
 from xrdz.pipeline import analyse_diffractogram, software_versions
+from xrdz.process import set_up
 from xrdz.readers import content_of_bytes, read_content
 from xrdz.run_folder import OutputError, RunFolder, Shard, now
 from xrdz.sample_sheet import Sample
@@ -423,7 +423,7 @@ def serve() -> None:
             os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
-    lean_numba()
+    set_up()
     _compile()
     with contextlib.suppress(BrokenPipeError):
         while True:

@@ -62,12 +62,12 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrate, write the instrument file, and print what was found."""
     from xrdz.calibration import calibrate
-    from xrdz.compiled import lean_numba
     from xrdz.instrument import read_instrument, write_instrument
     from xrdz.method import parse_range
+    from xrdz.process import set_up
     from xrdz.readers import read
 
-    lean_numba()
+    set_up()
     calibration = calibrate(
         read(args.scan_file, scan=args.scan),
         args.standard,

@@ -91,10 +91,10 @@ class Scan:
 def run(args: argparse.Namespace) -> int:
     """Fit every scan, print it, write what was asked for, and return the exit code."""
     from xrdz.claims import parse_requirement
-    from xrdz.compiled import lean_numba
     from xrdz.files import make_folder
+    from xrdz.process import set_up
 
-    lean_numba()
+    set_up()
     args = with_all_scans(args)
     required = () if args.require is None else parse_requirement(args.require)
     method, sheet = chosen_method(args), chosen_sheet(args)

@@ -47,11 +47,11 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Validate, print, write what was asked for, and return the exit code."""
-    from xrdz.compiled import lean_numba
     from xrdz.files import make_folder, write_whole
+    from xrdz.process import set_up
     from xrdz.validation import read_manifest, validate
 
-    lean_numba()
+    set_up()
     samples = read_manifest(args.manifest)
     folder = None if args.out is None else make_folder(args.out)
     width = max(len(sample.scan.name) for sample in samples)
