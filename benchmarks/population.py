@@ -213,7 +213,8 @@ def summary_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "answered": len(answered),
         "inside": inside,
         "coverage": share,
-        "coverage_su": math.sqrt(share * (1.0 - share) / max(len(answered), 1)),
+        # Where none or all are inside, as much as one scan more or less.
+        "coverage_su": math.sqrt(max(inside * (len(answered) - inside), 1) / max(len(answered), 1) ** 3),
         "rms_ln_error": _round(np.sqrt(np.mean(errors**2))),
         "median_abs_ln_error": _round(np.median(np.abs(errors))),
         "mean_ln_error": _round(np.mean(errors)),
