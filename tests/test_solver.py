@@ -12,9 +12,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.linalg import solve_triangular
 from scipy.optimize import lsq_linear, minimize
 from scipy.special import xlogy
 
+from xrdz.algebra import (
+    gram,
+    interpolate_moved,
+    solve_lower,
+    solve_lower_transposed,
+    sums_of_points,
+    weighted_normal,
+)
 from xrdz.conditions import conditions_of
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError
@@ -423,3 +432,40 @@ def test_a_fit_repeats_exactly(plain: FitResult) -> None:
 def test_a_start_at_the_solution_ends_there(plain: FitResult) -> None:
     again = fitted(plain.diffractogram, start=plain.values)
     assert abs(ln_ratio(again)[0] - ln_ratio(plain)[0]) < SAME_SU * ln_ratio(plain)[1]
+
+
+def test_the_gram_matrix_is_numpys() -> None:
+    """Odd and even numbers of rows, lengths that no piece divides; the referent is numpy's product."""
+    generator = np.random.default_rng(5)
+    for rows, points in ((1, 3), (2, 256), (7, 1000), (44, 513)):
+        matrix = generator.normal(size=(rows, points))
+        np.testing.assert_allclose(gram(matrix), matrix @ matrix.T, rtol=1e-12, atol=1e-12)
+
+
+def test_the_weighted_normal_equations_are_numpys() -> None:
+    generator = np.random.default_rng(6)
+    design, weights, observed = generator.normal(size=(5, 700)), generator.uniform(0.1, 2.0, 700), np.arange(700.0)
+    normal, right = weighted_normal(design, weights, observed)
+    np.testing.assert_allclose(normal, (design * weights) @ design.T, rtol=1e-12)
+    np.testing.assert_allclose(right, design @ (weights * observed), rtol=1e-12)
+
+
+def test_triangular_solutions_are_scipys() -> None:
+    generator = np.random.default_rng(7)
+    factor = np.tril(generator.normal(size=(9, 9))) + 4.0 * np.eye(9)
+    right = generator.normal(size=9)
+    np.testing.assert_allclose(solve_lower(factor, right), solve_triangular(factor, right, lower=True), rtol=1e-12)
+    for size in (9, 4):
+        expected = solve_triangular(factor[:size, :size].T, right[:size])
+        np.testing.assert_allclose(solve_lower_transposed(factor, right[:size]), expected, rtol=1e-12)
+
+
+def test_points_are_summed_and_moved() -> None:
+    rows, multiplier = np.arange(14.0).reshape(2, 7), np.array([1.0, 2.0, 3.0, 1.0, 1.0, 1.0, 9.0])
+    np.testing.assert_array_equal(sums_of_points(rows, multiplier, 3), [[0 + 2 + 6, 3 + 4 + 5], [7 + 16 + 27, 33]])
+    x = np.array([0.0, 1.0, 2.5, 3.0, 5.0])
+    values = np.array([1.0, 3.0, 2.0, 2.0, 8.0])
+    moves = np.array([[0.0] * 5, [0.4] * 5, [-0.7] * 5, [9.0] * 5])
+    moved = np.empty((4, 5))
+    interpolate_moved(x, values, moves, moved)
+    np.testing.assert_allclose(moved, [np.interp(x + move, x, values) for move in moves], rtol=1e-14)

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from xrdz.algebra import interpolate_moved, solve_lower, solve_lower_transposed, sums_of_points
+from xrdz.algebra import gram, interpolate_moved, solve_lower, solve_lower_transposed, sums_of_points
 from xrdz.anisotropy import Extension
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
@@ -423,7 +423,7 @@ class _Problem:
         )
         residual = root * (noise.observed - minimum.point.model)
         cross = (extra @ minimum.whitened.T)[:, known]
-        normal = np.block([[minimum.normal[np.ix_(known, known)], cross.T], [cross, extra @ extra.T]])
+        normal = np.block([[minimum.normal[np.ix_(known, known)], cross.T], [cross, gram(extra)]])
         gradient = np.concatenate(((minimum.whitened @ residual)[known], extra @ residual))
         table = pattern.parameters
         own = slice(n_phases, n_phases + table.size)

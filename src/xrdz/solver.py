@@ -316,7 +316,7 @@ class _Linearisation:
         weights = noise.weights(point.model)
         root = np.sqrt(weights)
         whitened = pattern.whitened(point.columns, point.linear[: len(pattern.phases)], root, out=memory)
-        normal = whitened @ whitened.T
+        normal = algebra.gram(whitened)
         gradient = whitened @ (root * (noise.observed - point.model))
         gradient[n_linear:] -= table.prior_precision @ (point.values - table.prior_mean)
         hessian = normal.copy()
