@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,6 @@ class _Excess:
     residual: FloatArray
     weights: FloatArray
     calculated: FloatArray  # peaks without background
-    derivatives: FloatArray  # (4, n): calculated peaks and their first three derivatives, each scaled to a maximum of 1
     hidden: FloatArray  # height below which a peak could be misfit of the calculated ones
     width: FloatArray
     step: float
@@ -173,16 +172,11 @@ class _Excess:
         x = result.pattern.two_theta
         calculated = np.maximum(result.model - result.background, 0.0)
         width, step = typical_width(result), float(np.median(np.diff(x)))
-        derivatives = [calculated]
-        for _ in range(3):
-            derivatives.append(np.gradient(derivatives[-1], x))
-        scaled = np.array([row / max(float(np.max(np.abs(row))), 1e-300) for row in derivatives])
         return cls(
             two_theta=x,
             residual=result.diffractogram.intensity - result.model,
             weights=result.minimum.weights,
             calculated=calculated,
-            derivatives=scaled,
             hidden=np.maximum(
                 LEAST_OF_CALCULATED * _highest(calculated, 0.5 * width, step),
                 LEAST_OF_NEIGHBOUR * _highest(calculated, NEIGHBOUR_WIDTHS * width, step),
@@ -191,6 +185,14 @@ class _Excess:
             step=step,
             strongest=float(np.max(calculated, initial=0.0)),
         )
+
+    @cached_property
+    def derivatives(self) -> FloatArray:
+        """Calculated peaks and their first three derivatives, each scaled to a maximum of 1, (4, n)."""
+        rows = [self.calculated]
+        for _ in range(3):
+            rows.append(np.gradient(rows[-1], self.two_theta))
+        return np.array([row / max(float(np.max(np.abs(row))), 1e-300) for row in rows])
 
     def maxima(self, least: float) -> list[tuple[int, float]]:
         """Return places, and widths in units of the typical one, where the matched filter stands highest."""
@@ -269,8 +271,13 @@ class _Excess:
 def _highest(curve: FloatArray, reach: FloatArray, step: float) -> FloatArray:
     """Return the highest value of a curve within +-`reach` (its median, deg) of each point."""
     half = max(int(np.ceil(float(np.median(reach)) / step)), 1)
-    padded = np.pad(curve, half, mode="edge")
-    highest: FloatArray = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).max(axis=1)
+    highest = np.pad(curve, half, mode="edge")
+    covered, window = 1, 2 * half + 1
+    while covered < window:
+        # The highest of twice as many points, or of as many as are still wanted.
+        more = min(covered, window - covered)
+        highest = np.maximum(highest[:-more], highest[more:])
+        covered += more
     return highest
 
 
