@@ -7,6 +7,7 @@ import re
 import struct
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -600,6 +601,17 @@ def test_d5000_raw_equals_xy_in_every_point(number: int) -> None:
     raw, xy = read(shared_file(f"formats/D5000_{number}.RAW")), read(shared_file(f"formats/D5000_{number}.xy"))
     np.testing.assert_allclose(raw.two_theta, xy.two_theta, atol=1e-9)
     np.testing.assert_array_equal(raw.intensity, xy.intensity)
+
+
+def test_a_nexus_doublet_without_weights_is_two_to_one(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nxs"
+    path.write_bytes(files.nexus(counts()))
+    with h5py.File(path, "r+") as file:
+        del file["entry/INSTRUMENT/crystal/wavelength"]
+        file["entry/INSTRUMENT/crystal/wavelength"] = np.array([1.540593, 1.544427])
+    wavelength = read(path).wavelength
+    assert wavelength is not None
+    assert wavelength.lines == ((1.540593, 1.0), (1.544427, 0.5))
 
 
 def test_nexus_reference_equals_its_xrdml() -> None:

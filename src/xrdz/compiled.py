@@ -18,5 +18,9 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def compiled(function: Function) -> Function:
-    """Return the function compiled to machine code on its first call."""
-    return cast(Function, numba.njit(cache=True, fastmath=FAST, error_model="numpy")(function))
+    """Return the function compiled to machine code on its first call.
+
+    Inner functions are always inlined: left to the linker, the process that compiles and those that load its code from
+    disk may resolve them to copies that differ in the last digit.
+    """
+    return cast(Function, numba.njit(cache=True, forceinline=True, fastmath=FAST, error_model="numpy")(function))

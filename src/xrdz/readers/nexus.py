@@ -225,7 +225,11 @@ def _facts(datasets: dict[str, h5py.Dataset], place: str) -> tuple[dict[str, Any
             (d for p, d in datasets.items() if p.endswith(("/wavelength_weights", "/wavelength_weight"))), None
         )
         values = _array(wavelengths, place)
-        shares = _array(weights, place) if weights is not None and weights.size == values.size else np.ones_like(values)
+        if weights is not None and weights.size == values.size:
+            shares = _array(weights, place)
+        else:
+            # Two lines without weights are a K-alpha doublet, whose second has half the intensity of the first.
+            shares = np.array([1.0, 0.5]) if values.size == 2 else np.ones_like(values)
         if values.size > 1 and bool(np.all((values >= 0.1) & (values <= 5.0))) and bool(np.all(shares > 0)):
             name = str(wavelengths.attrs.get("name", ""))
             return metadata, Wavelength(tuple(zip(values.tolist(), shares.tolist(), strict=True)), name, "file"), ()
