@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xrdz.conditions import conditions_of
-from xrdz.detection import WeakPhase, detection_limits, profile_weak_phase, significance
+from xrdz.detection import (
+    WIDEST_DEG,
+    WeakPhase,
+    at_least_the_limit,
+    detection_limits,
+    is_background,
+    profile_weak_phase,
+    significance,
+)
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.fit import FitResult, fit
 from xrdz.instrument import Instrument
@@ -352,3 +360,21 @@ def test_the_ends_of_a_profile_interval_cost_what_they_should() -> None:
     rise = math.sqrt(end.point.objective - result.minimum.point.objective)
     # The root finder stops within 3 %; cells differ a little between the two ends.
     assert rise == pytest.approx(1.96 * widening, rel=0.1)
+
+
+def test_an_undetected_phase_may_be_there_up_to_its_limit() -> None:
+    unseen = WeakPhase(1, 0.5, False, np.array([9.0, 0.0]), np.array([9.0, 0.2]))
+    assert at_least_the_limit(unseen, 0.5).masses_high.tolist() == [9.0, 0.5]
+    assert at_least_the_limit(unseen, 0.1) is unseen
+    seen = replace(unseen, detected=True)
+    assert at_least_the_limit(seen, 0.5) is seen
+
+
+def test_a_phase_of_lines_wider_than_any_grain_gives_is_not_detected(mixture: FitResult) -> None:
+    assert not is_background(mixture, COMPOUND)
+    values = mixture.values.copy()
+    values[mixture.pattern.parameters.index("ni3sn4.size_lorentz")] = 1.2 * WIDEST_DEG
+    broad = replace(mixture, values=values)
+    assert is_background(broad, COMPOUND)
+    assert profile_weak_phase(mixture, estimate_masses(mixture), COMPOUND).detected
+    assert not profile_weak_phase(broad, estimate_masses(broad), COMPOUND).detected

@@ -26,7 +26,7 @@ from functools import lru_cache
 import numpy as np
 
 from xrdz.algebra import interpolate_moved
-from xrdz.detection import chi_squared_quantile, effective_parameters
+from xrdz.detection import chi_squared_quantile, effective_parameters, is_background
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.findings import Code, Finding, info
@@ -48,7 +48,11 @@ FALSE_STRAINS = (-0.04, -0.032, -0.025, -0.018, -0.012, 0.012, 0.018, 0.025, 0.0
 """Strains at which the candidate cannot be: their scores measure what misfit alone gives."""
 
 ENTER_SIGNIFICANCE = 4.0
-"""Score from which a candidate is refined; noise gives it to about one scan in two thousand with five candidates."""
+"""Significance from which a candidate is refined; noise gives it to one scan in two thousand with five candidates."""
+
+LOUD_SCORE, LOUD_SIGNIFICANCE = 6.0, 2.5
+"""A score over counting alone from which a lesser significance is enough to refine a candidate: where its lines are
+broad or many a strained cell still meets them, and the scatter taken for the misfit's is partly its own."""
 
 LEAST_GAIN = 16.0
 """Decrease of the objective, over the misfit, that a refined candidate must bring to be kept."""
@@ -60,9 +64,6 @@ PRIOR_ODDS, PRIOR_FRACTION = 0.25, 0.03
 """Odds that a candidate is there, and the standard deviation of its half-normal mass fraction then."""
 
 MOST_KEPT = 3
-WIDEST_DEG = 1.5
-"""A candidate whose strongest line is wider than this describes background."""
-
 LARGEST_STRAIN = 0.012
 
 
@@ -160,7 +161,8 @@ def estimate_of(result: FitResult) -> FloatArray:
 
 
 def _asks(item: WeighedCandidate) -> bool:
-    return item.significance > ENTER_SIGNIFICANCE and item.consistent
+    loud = item.score > LOUD_SCORE and item.significance > LOUD_SIGNIFICANCE
+    return (item.significance > ENTER_SIGNIFICANCE or loud) and item.consistent
 
 
 def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tuple[WeighedCandidate, ...]:
@@ -327,8 +329,7 @@ def _confirmed(before: FitResult, after: FitResult) -> bool:
     cell = np.array(phase.cell(after.values)[:3]) / np.array(phase.reference.cell[:3])
     if float(np.max(np.abs(cell - 1.0))) > LARGEST_STRAIN:
         return False
-    state = after.pattern.peak_state(phase, after.values)
-    if float(state.fwhm[np.argmax(state.intensity)]) > WIDEST_DEG:
+    if is_background(after, number):
         return False
     return _is_present(after, number)
 

@@ -14,13 +14,14 @@ The detection limit is the amount that passes this test with 95 % (Currie 1968, 
 Near zero the normal interval of ln Z fails. There the interval of a scale S is where the profile of the objective,
 minimised over everything else, rises above its minimum by (1.96 c)^2 (Wilks 1938, Ann. Math. Stat. 9, 60), for an upper
 limit as well: its own widths make a weak phase less regular than Wilks assumes, and 1.645 holds the truth too rarely.
+The upper end of a phase that is not detected is at least its detection limit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +35,9 @@ FALSE_DETECTION_DEVIATE = 2.5758293035489004
 
 BROAD_DEG = 0.6
 """Lorentzian size width at which the profile of a weak phase is started a second time, grains of about 10 nm."""
+
+WIDEST_DEG = 1.5
+"""Width (deg) of the strongest line, grains of about 6 nm, beyond which what was fitted is background, not a phase."""
 
 PROFILE_BELOW = 8.0
 """Scale over its standard uncertainty below which intervals come from the profile likelihood."""
@@ -70,6 +74,17 @@ def significance(result: FitResult, estimate: MassEstimate, number: int) -> floa
     if result.scales[number] <= 0.0:
         return 0.0
     return float(estimate.masses[number]) / su if su > 0 else math.inf
+
+
+def is_weak(result: FitResult, estimate: MassEstimate, number: int) -> bool:
+    """Return whether a phase is near or below its detection limit, or so broad that it describes background."""
+    return significance(result, estimate, number) < PROFILE_BELOW or is_background(result, number)
+
+
+def is_background(result: FitResult, number: int) -> bool:
+    """Return whether the strongest line of a phase is wider than `WIDEST_DEG`."""
+    state = result.pattern.peak_state(result.pattern.phases[number], result.values)
+    return float(state.fwhm[np.argmax(state.intensity)]) > WIDEST_DEG
 
 
 def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -> WeakPhase:
@@ -120,11 +135,23 @@ def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -
         return max(lowest.objective - base, 0.0), masses
 
     threshold = chi_squared_quantile(effective_parameters(result, number))
-    detected = best > 0.0 and rise(0.0)[0] > widening**2 * threshold
+    detected = best > 0.0 and not is_background(result, number) and rise(0.0)[0] > widening**2 * threshold
     factor = COVERAGE_FACTOR * widening
     high = _crossing(rise, best, first_step * factor, factor)
     low = _crossing(rise, best, -min(first_step * factor, 0.7 * best), factor) if detected else absent
     return WeakPhase(number, level, detected, low, high)
+
+
+def at_least_the_limit(profile: WeakPhase, mass: float) -> WeakPhase:
+    """Return a weak phase with the upper end of its interval at its detection limit `mass` or above, if not detected.
+
+    A lesser amount may be there unseen: a profile that noise made steep cannot exclude it.
+    """
+    if profile.detected or profile.masses_high[profile.number] >= mass:
+        return profile
+    high = profile.masses_high.copy()
+    high[profile.number] = mass
+    return replace(profile, masses_high=high)
 
 
 def effective_parameters(result: FitResult, number: int) -> float:

@@ -28,7 +28,7 @@ from xrdz.candidates import CandidateTrial, candidate_findings, try_candidates, 
 from xrdz.claims import check_claims, claimed_ratio
 from xrdz.conditions import Conditions, conditions_of
 from xrdz.crystal import free_cell_names
-from xrdz.detection import PROFILE_BELOW, WeakPhase, detection_limits, profile_weak_phase, significance
+from xrdz.detection import WeakPhase, at_least_the_limit, detection_limits, is_weak, profile_weak_phase
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.fields import Estimate
@@ -165,11 +165,14 @@ def analysis_of_trial(
         ratio=claimed,
     )
     estimate = with_absorption(fitted, contrast)
+    total = float(fitted.masses.sum())
     # Whether a phase is there does not depend on how much its grains absorb: that only scales its mass.
+    limits = detection_limits(result, fitted)
     weak = {
-        number: widened(profile, fitted.masses, contrast) for number, profile in weak_phases(result, fitted).items()
+        number: widened(at_least_the_limit(profile, limits[number] * total), fitted.masses, contrast)
+        for number, profile in weak_phases(result, fitted).items()
     }
-    phases = _phases(result, estimate, weak, detection_limits(result, fitted), contrast)
+    phases = _phases(result, estimate, weak, limits, contrast)
     agreement = agreement_of(result)
     ratio, budget = _ratio(method, estimate, weak)
     nickel = alloy_nickel(estimate, references, weak)
@@ -253,7 +256,7 @@ def weak_phases(result: FitResult, estimate: MassEstimate) -> dict[int, WeakPhas
     return {
         number: profile_weak_phase(result, estimate, number)
         for number in range(len(estimate.ids))
-        if significance(result, estimate, number) < PROFILE_BELOW
+        if is_weak(result, estimate, number)
     }
 
 
