@@ -57,6 +57,8 @@ print(json.dumps({"moments": moments, "version": version("rietx"), "status": res
 OURS = """
 import json, sys, time
 moments = [time.process_time()]
+from xrdz.process import set_up
+set_up()
 from xrdz.conditions import conditions_of
 from xrdz.fit import fit
 from xrdz.method import read_method
@@ -126,8 +128,7 @@ def side_by_side(python: str, scan: str, method: str, radius_mm: float, repeats:
             "xrdz": {"status": parts["status"], "fractions": parts["fractions"]},
         }
     found["seconds"] = {
-        name: {"median": median(several), "min": min(several), "max": max(several)}
-        for name, several in seconds.items()
+        name: {"median": median(several), "min": min(several), "max": max(several)} for name, several in seconds.items()
     }
     found["ratios"] = {
         part: found["seconds"][f"rietx {part}"]["median"] / found["seconds"][f"xrdz {part}"]["median"]
