@@ -1,6 +1,6 @@
 """How the cost of a model with its Jacobian, and of a cold fit, grows with points, phases and reflections.
 
-    PYTHONPATH=src OPENBLAS_NUM_THREADS=1 python benchmarks/growth.py [--rounds 7] [--plot docs/growth.png] [--out FILE.json]
+    PYTHONPATH=src OPENBLAS_NUM_THREADS=1 python benchmarks/growth.py [--rounds 7] [--plot docs/growth.png]
 
 Every pattern is simulated by the engine itself (`xrdz.simulation`), Poisson counts, seed 1. One size changes at a time:
 

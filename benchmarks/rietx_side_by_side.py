@@ -3,12 +3,12 @@
     python3 -m venv /tmp/rietx-venv && /tmp/rietx-venv/bin/pip install rietx
     PYTHONPATH=src OPENBLAS_NUM_THREADS=1 python benchmarks/rietx_side_by_side.py /tmp/rietx-venv/bin/python
 
-Both read the same scan and the same CIF files of Sn and Ni3Sn4. rietx runs as its documentation begins: a Bragg-Brentano
-instrument, its default background and its default plan `mccusker_default`, without its telemetry. Here it is the default
-method with the radius and wavelength of the method file. The two do not refine the same parameters: rietx's default plan
-holds B and the axial divergence, so the fractions of both are printed with the cost. All is CPU time: of the child
-process for a whole process, of `time.process_time` for its parts. Nothing is counted until bytecode and compiled
-code are cached. `again` is a second scan in the same process, which is what a scan of a long series costs.
+Both read the same scan and the same CIF files of Sn and Ni3Sn4. rietx runs as its documentation begins: a
+Bragg-Brentano instrument, its default background and its default plan `mccusker_default`, without its telemetry. Here
+it is the method file as it is. The two do not refine the same parameters: rietx's default plan holds B and the axial
+divergence, so the fractions of both are printed with the cost. All is CPU time: of the child process for a whole
+process, of `time.process_time` for its parts. Nothing is counted until bytecode and compiled code are cached. `again`
+is a second scan in the same process, which is what a scan of a long series costs.
 """
 
 from __future__ import annotations
