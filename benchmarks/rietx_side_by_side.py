@@ -73,6 +73,7 @@ for _ in range(2):
     moments.append(time.process_time())
     fit(cropped, instrument=conditions.instrument, references=references)
     moments.append(time.process_time())
+analyse(scan, method)
 began = time.process_time()
 analysis = analyse(scan, method)
 whole = time.process_time() - began
