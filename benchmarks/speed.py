@@ -208,6 +208,9 @@ def main() -> None:
     print(f"{found['date']}, {found['machine']}, Python {found['python']}\n{what}\n")
     print(table(figures, ratios))
     print(f"\nlargest memory of `xrdz fit SCAN --json`: {found['peak_mb']:.0f} MB")
+    if args.rietx:
+        for name, row in found["rietx"]["seconds"].items():
+            print(f"{name}: {row['median']:.3f} s ({row['min']:.3f} - {row['max']:.3f})")
     if args.batch:
         with tempfile.TemporaryDirectory(prefix="xrdz-speed-") as folder:
             found["batch"] = throughput(Path(folder), args.batch, 2, with_dask=False)
