@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from xrdz.cli import main
+from xrdz.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()
