@@ -30,7 +30,8 @@ from typing import Any
 import numpy as np
 
 import xrdz
-from xrdz.archive import PartHeader, PartWriter, Row
+from xrdz.archive import Row
+from xrdz.archive_writer import PartHeader, PartWriter
 from xrdz.files import write_whole
 from xrdz.method import default_method
 from xrdz.pipeline import analyse_diffractogram

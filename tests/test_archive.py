@@ -21,16 +21,15 @@ import xrdz as package
 from batch_inputs import good_folder, numbers_of, quick_scan, xrdz
 from xrdz.analysis import Analysis
 from xrdz.archive import (
-    PartHeader,
-    PartWriter,
     Row,
     StoredScan,
     analysis_from_archive,
-    archived_diffractograms,
+    diffractogram_from_archive,
     is_archive,
     open_archive,
     part_rows,
 )
+from xrdz.archive_writer import PartHeader, PartWriter
 from xrdz.diffractogram import Diffractogram
 from xrdz.errors import InputError
 from xrdz.findings import Code, Level, info
@@ -41,6 +40,13 @@ from xrdz.readers import content_of_bytes, read, read_content
 from xrdz.reporting.item import canonical, item_of_analysis
 from xrdz.stored import StoredFit, from_plain, slimmed, to_plain
 from xrdz.wavelength import Wavelength
+
+
+def archived_diffractograms(part: Path) -> list[Diffractogram]:
+    """Return every scan of a part as it was read, in the order of its entries."""
+    rows = [StoredScan(row, part, number) for number, row in enumerate(part_rows(part))]
+    return [diffractogram_from_archive(scan) for scan in rows if scan.row.entry]
+
 
 CROPPED = Method(name="cropped", two_theta=(29.0, 45.0), exclude=((38.0, 38.5),))
 

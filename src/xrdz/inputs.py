@@ -317,7 +317,7 @@ def _tar_stream(path: str) -> IO[bytes]:
 
 def _entries(name: str, place: str, path: str) -> Iterator[ScanInput]:
     """Yield the scans of an HDF5 file: itself when it holds one, else each entry."""
-    from xrdz.archive import entry_names
+    from xrdz.hdf5_pack import entry_names
 
     entries = entry_names(path)
     if len(entries) < 2:
@@ -420,7 +420,7 @@ def fingerprint(scan: ScanInput) -> str:
         If it cannot be read.
     """
     if is_entry(scan):
-        from xrdz.archive import entry_fingerprint
+        from xrdz.hdf5_pack import entry_fingerprint
 
         return entry_fingerprint(scan)
     return hashlib.sha256(read_raw(scan).data).hexdigest()

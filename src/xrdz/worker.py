@@ -32,12 +32,14 @@ import numpy as np
 
 from xrdz import __version__
 from xrdz.analysis import Analysis
-from xrdz.archive import PartHeader, PartWriter, Row, read_entry
+from xrdz.archive import Row
+from xrdz.archive_writer import PartHeader, PartWriter
 from xrdz.claims import check_claims
 from xrdz.diffractogram import Diffractogram, Source
 from xrdz.errors import FitError, InputError, XrdzError
 from xrdz.files import make_folder, write_whole
 from xrdz.findings import Code, severe
+from xrdz.hdf5_pack import read_entry
 from xrdz.inputs import ScanInput, UnreadableError, is_entry, read_raw, stat_of
 from xrdz.method import Method, default_method
 from xrdz.pipeline import analyse_diffractogram, software_versions
