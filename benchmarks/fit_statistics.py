@@ -199,7 +199,7 @@ def ln_ratio_and_su(estimate: MassEstimate) -> tuple[float, dict[str, float]]:
 
 def objective_at(pattern: PatternModel, diffractogram: Diffractogram, values: FloatArray, model: FloatArray) -> float:
     """Return the objective at nonlinear `values` with the linear parameters solved."""
-    return evaluate(pattern, Noise.of(diffractogram), values, model, derivatives=False).objective
+    return evaluate(pattern, Noise.of(diffractogram), values, model).objective
 
 
 def run_trial(seed: int, nuisance: str) -> dict[str, Any]:

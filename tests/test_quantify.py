@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xrdz.conditions import conditions_of
+from small_patterns import instrument_model, phases, positions
 from xrdz.detection import (
     WIDEST_DEG,
     WeakPhase,
@@ -23,8 +23,7 @@ from xrdz.detection import (
 )
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.fit import FitResult, fit
-from xrdz.instrument import Instrument
-from xrdz.pattern import InstrumentModel, compile_pattern
+from xrdz.pattern import compile_pattern
 from xrdz.quantify import (
     BACKGROUND,
     COUNTING,
@@ -37,28 +36,10 @@ from xrdz.quantify import (
     prior_group,
     ratio_quantity,
 )
-from xrdz.reference import Reference, reference
+from xrdz.reference import reference
 from xrdz.solver import Noise, minimise
-from xrdz.wavelength import wavelength_from_name
 
 TIN, COMPOUND = 0, 1
-
-
-@lru_cache(maxsize=1)
-def instrument_model() -> InstrumentModel:
-    nothing = Diffractogram(np.array([20.0, 30.0]), np.zeros(2))
-    copper = Instrument(goniometer_radius_mm=200.0, wavelength=wavelength_from_name("CuKa"), soller_deg=2.5)
-    return conditions_of(nothing, copper).instrument
-
-
-@lru_cache(maxsize=1)
-def phases() -> tuple[Reference, Reference]:
-    return reference("sn"), reference("ni3sn4")
-
-
-def positions() -> FloatArray:
-    """Return 28 to 48 degrees: ten reflections of tin, thirty of Ni3Sn4."""
-    return 28.0 + 0.03 * np.arange(667, dtype=np.float64)
 
 
 @lru_cache(maxsize=16)

@@ -16,6 +16,7 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import lsq_linear, minimize
 from scipy.special import xlogy
 
+from small_patterns import instrument_model, phases, positions
 from xrdz.algebra import (
     gram,
     interpolate_moved,
@@ -24,15 +25,12 @@ from xrdz.algebra import (
     sums_of_points,
     weighted_normal,
 )
-from xrdz.conditions import conditions_of
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError
 from xrdz.fit import FitResult, Status, fit
-from xrdz.instrument import Instrument
 from xrdz.parameters import Parameter
-from xrdz.pattern import InstrumentModel, PatternModel, compile_pattern
+from xrdz.pattern import PatternModel, compile_pattern
 from xrdz.quantify import mass_jacobian
-from xrdz.reference import Reference, reference
 from xrdz.solver import (
     NEARLY,
     SETTLED_SU,
@@ -44,7 +42,6 @@ from xrdz.solver import (
     solve_linear,
     solve_positive_definite,
 )
-from xrdz.wavelength import wavelength_from_name
 
 # --- the bounded quadratic step ---------------------------------------------------------------------------------------
 
@@ -207,23 +204,6 @@ def test_a_linear_parameter_stops_at_its_bound() -> None:
 
 
 # --- the minimiser on a small pattern ---------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def instrument_model() -> InstrumentModel:
-    nothing = Diffractogram(np.array([20.0, 30.0]), np.zeros(2))
-    copper = Instrument(goniometer_radius_mm=200.0, wavelength=wavelength_from_name("CuKa"), soller_deg=2.5)
-    return conditions_of(nothing, copper).instrument
-
-
-@lru_cache(maxsize=1)
-def phases() -> tuple[Reference, Reference]:
-    return reference("sn"), reference("ni3sn4")
-
-
-def positions() -> FloatArray:
-    """Return 28 to 48 degrees: ten reflections of tin, thirty of Ni3Sn4."""
-    return 28.0 + 0.03 * np.arange(667, dtype=np.float64)
 
 
 TRUTH = {"zero": 0.01, "displacement": -0.04, "sn.a": 5.838, "ni3sn4.b": 4.066, "sn.size_lorentz": 0.09}

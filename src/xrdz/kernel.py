@@ -178,9 +178,10 @@ def sum_reflections(
                     gauss[begin:end],
                     width[begin:end],
                 )
-                for i in range(begin, end):
-                    axial[i] = mean_axial[j] * position[i]
-                    satellite[i] = 0.0
+                if derivatives:
+                    for i in range(begin, end):
+                        axial[i] = mean_axial[j] * position[i]
+                        satellite[i] = 0.0
             taper_low = max(low, int(np.searchsorted(window, tail_centre - TAPER_START * w)))
             taper_high = min(high, int(np.searchsorted(window, tail_centre + TAPER_START * w)))
             for begin, end in ((low, min(taper_low, high)), (max(taper_high, low), high)):
@@ -199,10 +200,12 @@ def sum_reflections(
                 )
                 for i in range(begin, end):
                     value[i] -= share[0, i]
-                    position[i] -= share[1, i]
-                    gauss[i] -= share[2, i]
-                    width[i] -= share[3, i]
-                    axial[i] -= mean_axial[j] * share[1, i]
+                if derivatives:
+                    for i in range(begin, end):
+                        position[i] -= share[1, i]
+                        gauss[i] -= share[2, i]
+                        width[i] -= share[3, i]
+                        axial[i] -= mean_axial[j] * share[1, i]
             _add_columns(j, start, count, basis, coefficient, work, columns)
         _set_tail(
             coarse,
@@ -217,9 +220,10 @@ def sum_reflections(
             gauss[:n_coarse],
             width[:n_coarse],
         )
-        satellite[:n_coarse] = 0.0
-        for i in range(n_coarse):
-            axial[i] = mean_axial[j] * position[i]
+        if derivatives:
+            satellite[:n_coarse] = 0.0
+            for i in range(n_coarse):
+                axial[i] = mean_axial[j] * position[i]
         _add_columns(j, 0, n_coarse, basis, coefficient, work, tail)
 
     for row in range(rows):

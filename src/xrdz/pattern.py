@@ -31,7 +31,6 @@ from xrdz.phase_model import (
     ReflectionState,
     compile_phase,
     lorentz_polarization,
-    march_dollase,
     phase_parameters,
 )
 from xrdz.profile import DEGREE, FINE, CombAccuracy
@@ -47,7 +46,6 @@ __all__ = [
     "compile_pattern",
     "lagrange_stencil",
     "lorentz_polarization",
-    "march_dollase",
     "phase_parameters",
 ]
 
@@ -107,14 +105,14 @@ class PatternModel:
 
         Parameters
         ----------
-        out : blocks of `blocks()` to write to; without derivatives only their first rows are
+        derivatives : False for the pattern alone, one row
+        out : what `blocks` gave, to write to
         """
-        blocks = self.blocks(derivatives) if out is None else out
-        rows = slice(None) if derivatives else slice(1)
+        blocks = self.blocks(derivatives) if out is None else list(out)
         for phase, block in zip(self.phases, blocks, strict=True):
             state, coefficient = phase.evaluate(values, derivatives=derivatives)
-            self._sum(phase, values, state, phase.basis[: len(coefficient)], coefficient, block[rows])
-        return list(blocks)
+            self._sum(phase, values, state, phase.basis[: len(coefficient)], coefficient, block)
+        return blocks
 
     def blocks(self, derivatives: bool = True) -> list[FloatArray]:
         """Return memory for the columns of every phase."""

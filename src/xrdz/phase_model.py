@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,6 @@ from xrdz.reflection import (
     GAUSS,
     WIDTH,
     inverse_d_squared_and_jacobian,
-    march_dollase_factor,
     reflect,
 )
 from xrdz.wavelength import Wavelength, emission_profile
@@ -271,17 +269,6 @@ class PhaseModel:
                 2.0 * shape * (size_gauss if is_size else strain_gauss),
             ]
         return np.array(basis, dtype=np.int64), np.array(rows)
-
-
-def march_dollase(
-    ln_texture: float, cos_squared: FloatArray, weight: FloatArray, offset: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the March-Dollase factor of each reflection and its derivative by ln r; equivalents ragged by `offset`."""
-    pairs = [
-        march_dollase_factor(ln_texture, cos_squared[begin:end], weight[begin:end]) for begin, end in pairwise(offset)
-    ]
-    factor, slope = np.array(pairs).T
-    return factor, slope
 
 
 def lorentz_polarization(theta: FloatArray, *, polarization: float) -> FloatArray:

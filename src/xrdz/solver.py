@@ -189,13 +189,12 @@ def evaluate(
     values: FloatArray,
     previous_model: FloatArray,
     *,
-    derivatives: bool = True,
     fixed_scale: FixedScale | None = None,
     workspace: Workspace | None = None,
 ) -> Point:
     """Return the model at nonlinear `values` with the linear parameters solved."""
     workspace = workspace or Workspace(pattern)
-    columns = pattern.phase_columns(values, derivatives=derivatives, out=workspace.blocks(pattern))
+    columns = pattern.phase_columns(values, out=workspace.blocks(pattern))
     for number, block in enumerate(columns):
         workspace.design[number] = block[0]
     lower, upper = linear_bounds(pattern, fixed_scale)
