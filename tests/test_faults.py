@@ -161,6 +161,13 @@ def _is_worker(pid: int) -> bool:
     return False
 
 
+def test_a_table_left_half_written_goes_at_the_next_start(place: Path) -> None:
+    shutil.copytree(place / "reference", place / "half")
+    for name in ("results.csv", "run.json"):
+        (place / "half" / f".{name}.6npe5kxu.part").write_text("half")
+    finished_as_the_reference(place, "half")
+
+
 def test_a_part_cut_short_is_set_aside_and_its_scans_done_again(place: Path) -> None:
     shutil.copytree(place / "reference", place / "cut")
     torn = parts(place / "cut")[0]

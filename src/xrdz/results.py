@@ -29,7 +29,7 @@ from xrdz.archive import part_documents, part_lines
 from xrdz.crystal import free_cell_names
 from xrdz.errors import InputError
 from xrdz.reference import Reference
-from xrdz.run_folder import RunFolder, existing_run, opened_since, read_run, rows_of_parts
+from xrdz.run_folder import RunFolder, existing_run, opened_since, read_run, root_lock, rows_of_parts
 
 FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 XLSX_ROWS = 1_048_575
@@ -338,11 +338,12 @@ def write_results(path: str | Path, formats: Sequence[str] = ("csv",)) -> list[P
     shape = shape_of_run(path)
     columns = columns_of(shape)
     written = []
-    for name in formats:
-        target = path / f"results.{name}"
-        with whole_file(target) as stream:
-            WRITERS[name](stream, columns, documents(path))
-        written.append(target)
+    with root_lock(path):
+        for name in formats:
+            target = path / f"results.{name}"
+            with whole_file(target) as stream:
+                WRITERS[name](stream, columns, documents(path))
+            written.append(target)
     return written
 
 

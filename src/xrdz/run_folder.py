@@ -11,11 +11,13 @@ Where parts hold a file twice, as after a kill between writing and reporting, th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +34,8 @@ from xrdz.method import Method
 SCHEMA = "xrdz.run/1"
 WHOLE = "all"
 """Label of the parts of a run that is not divided into shards."""
+
+LOCK_POLL_SECONDS = 0.05
 
 
 class OutputError(InputError):
@@ -165,7 +169,8 @@ def open_run(
         "every": every,
         "started": now(),
     }
-    write_whole(folder / "run.json", json.dumps(record, indent=1) + "\n")
+    with root_lock(folder):
+        write_whole(folder / "run.json", json.dumps(record, indent=1) + "\n")
     run = RunFolder(folder, key, root)
     make_folder(run.parts_folder())
     return run, _change_note(before, record)
@@ -241,6 +246,25 @@ def _lock(stream: IO[str]) -> bool:
     except OSError:
         return True
     return True
+
+
+@contextlib.contextmanager
+def root_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time write the files beside the parts, and remove what a killed one left half written.
+
+    Where no lock can be taken, the write that follows fails with its reason or needs none.
+    """
+    try:
+        stream = (folder / ".lock").open("a+", encoding="utf-8")
+    except OSError:
+        yield
+        return
+    with stream:
+        while not _lock(stream):
+            time.sleep(LOCK_POLL_SECONDS)
+        for path in (*folder.glob(".results.*.part"), *folder.glob(".run.json.*.part")):
+            path.unlink(missing_ok=True)
+        yield
 
 
 def remove_partial(run: RunFolder, shard: Shard) -> int:
