@@ -158,7 +158,7 @@ def simulate(seed: int, *, nuisance: str) -> Simulation:
     pattern = compile_pattern(blank, instrument=instrument, references=references, n_chebyshev=6, at=truth)
     ratio, total = log_uniform(rng, 0.05, 20.0), log_uniform(rng, 1e5, 1e7)
     background_share = rng.uniform(0.2, 0.8)
-    curves = [block[0] for block in pattern.phase_columns(truth, derivatives=False)]
+    curves = [block.pattern for block in pattern.phase_columns(truth, derivatives=False)]
     masses = dict(zip((DENOMINATOR, NUMERATOR), (1.0, ratio), strict=True))
     peaks = sum(
         masses[phase.id] / phase.mass_per_scale(truth) * curve

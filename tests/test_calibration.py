@@ -94,7 +94,7 @@ def simulated_standard(
     for name, value in truth.items():
         values[table.index(name)] = value
     pattern = compile_pattern(blank, instrument=model, references=references, n_chebyshev=1, at=values)
-    peaks = pattern.phase_columns(values, derivatives=False)[0][0]
+    peaks = pattern.phase_columns(values, derivatives=False)[0].pattern
     t = np.linspace(-1.0, 1.0, two_theta.size)
     under = np.exp(-0.6 * t)
     expected = 0.8 * peaks / peaks.sum() + 0.2 * under / under.sum()

@@ -48,7 +48,7 @@ def expected_counts(total: float, compound_fraction: float) -> FloatArray:
     blank = Diffractogram(positions(), np.ones(positions().size))
     pattern = compile_pattern(blank, instrument=instrument_model(), references=phases(), n_chebyshev=3)
     values = pattern.parameters.prior_mean.copy()
-    curves = [block[0] for block in pattern.phase_columns(values, derivatives=False)]
+    curves = [block.pattern for block in pattern.phase_columns(values, derivatives=False)]
     per_scale = [phase.mass_per_scale(values) for phase in pattern.phases]
     peaks = (1.0 - compound_fraction) / per_scale[TIN] * curves[TIN]
     peaks += compound_fraction / per_scale[COMPOUND] * curves[COMPOUND]

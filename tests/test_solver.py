@@ -218,7 +218,7 @@ def expected_pattern(peak_counts: float = 4e4, ratio: float = 1.0) -> tuple[Floa
     for name, value in TRUTH.items():
         values[draft.parameters.index(name)] = value
     pattern = compile_pattern(blank, instrument=instrument_model(), references=phases(), n_chebyshev=3, at=values)
-    tin, compound = (block[0] for block in pattern.phase_columns(values, derivatives=False))
+    tin, compound = (block.pattern for block in pattern.phase_columns(values, derivatives=False))
     masses = [phase.mass_per_scale(values) for phase in pattern.phases]
     peaks = tin / masses[0] + ratio * compound / masses[1]
     background = 0.01 * peak_counts * (1.0 - 0.3 * (positions() - 38.0) / 10.0)

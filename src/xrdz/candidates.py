@@ -240,7 +240,7 @@ def nominal_pattern(
         pattern = compile_pattern(
             empty, instrument=instrument, references=[reference], n_chebyshev=1, parameters=table, accuracy=ROUGH
         )
-        unit = pattern.phase_columns(table.start, derivatives=False)[0][0]
+        unit = pattern.phase_columns(table.start, derivatives=False)[0].pattern
         unit.setflags(write=False)
         return unit, pattern.phases[0].mass_per_scale(table.start)
     return None

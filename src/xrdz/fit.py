@@ -122,7 +122,7 @@ class FitResult:
 
     def phase_curve(self, number: int) -> FloatArray:
         """Return the calculated contribution of one phase."""
-        curve: FloatArray = self.scales[number] * self.minimum.point.columns[number][0]
+        curve: FloatArray = self.scales[number] * self.minimum.point.columns[number].pattern
         return curve
 
     def value(self, name: str) -> float:
@@ -240,7 +240,7 @@ class Summed:
         factor = rough_factor(result.diffractogram)
         weights = result.minimum.weights
         one = np.ones(weights.size)
-        patterns = np.array([block[0] for block in result.minimum.point.columns])
+        patterns = np.array([block.pattern for block in result.minimum.point.columns])
         single = np.array(
             [
                 result.pattern.two_theta / factor,
@@ -343,7 +343,7 @@ class _Problem:
         design[:, n_phases:] = pattern.background_columns
         moved = np.empty(moves.shape)
         for number, block in enumerate(pattern.phase_columns(start, derivatives=False)):
-            interpolate_moved(x, block[0], moves, moved)
+            interpolate_moved(x, block.pattern, moves, moved)
             design[:, number] = moved
         guess, upper = smoothed(noise.observed), np.full(pattern.n_linear, np.inf)
         heights = [

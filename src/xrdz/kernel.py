@@ -31,6 +31,7 @@ from xrdz.compiled import compiled
 from xrdz.diffractogram import FloatArray
 
 IntArray = NDArray[np.int64]
+SingleArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
 BLOCK = 16
@@ -69,8 +70,9 @@ _LENGTH, _SERIES = _weideman(14)
 def sum_reflections(
     x: FloatArray,
     coarse: FloatArray,
-    stencil_start: IntArray,
-    stencil_weight: FloatArray,
+    run_first: IntArray,
+    run_cell: IntArray,
+    stencil: FloatArray,
     centre: FloatArray,
     gauss_squared: FloatArray,
     lorentz: FloatArray,
@@ -91,59 +93,60 @@ def sum_reflections(
     mean_axial: FloatArray,
     mean_lorentz: FloatArray,
     variance: FloatArray,
+    area: FloatArray,
     basis: IntArray,
     coefficient: FloatArray,
-    columns: FloatArray,
+    pattern: FloatArray,
+    slopes: SingleArray,
 ) -> None:
-    """Sum all reflections of one phase into `columns`, in place.
+    """Sum all reflections of one phase into `pattern` and `slopes`, in place.
 
     Parameters
     ----------
     x : (n,) measured 2theta, degrees
     coarse : (m,) uniform coarse grid, degrees
-    stencil_start, stencil_weight : (n,), (n, 4) Lagrange stencil of each measured point on the coarse grid
+    run_first, run_cell, stencil : (r + 1,), (r,), (4, n) runs of points between the same two points of the coarse grid,
+        the first of the four points they are interpolated from, and the weights of those
     centre, gauss_squared, lorentz : (j,) of each reflection, deg, deg^2, deg; half_window, first, last : its window;
         core_first, core_last : where the comb itself is summed, beyond it T stands for it
     node_start : (j + 1,) first node of each reflection; node_* : offset (deg), shift per
         kappa (deg), extra squared Gaussian width (deg^2), Lorentzian width (deg), weight
     node_slope : (nodes,) d weight / d satellite
     mean_offset, mean_axial, mean_lorentz, variance : (j,) moments of the nodes, for the tail
-    basis : (rows,) which basis function each column is a multiple of
+    area : (j,) what each profile is multiplied by in `pattern`
+    basis : (rows,) which basis function each column of `slopes` is a multiple of
     coefficient : (rows, j) the multiples
-    columns : (rows, n) output, overwritten
+    pattern, slopes : (n,), (rows, n) output, overwritten; no rows, no derivatives
     """
-    n_points = x.size
-    n_coarse = coarse.size
-    rows = columns.shape[0]
-    columns[:, :] = 0.0
-    # One row alone is the pattern itself: nothing but the value is wanted.
-    derivatives = rows > 1 or basis[0] != PATTERN
-    tail = np.zeros((rows, n_coarse))
-    size = n_coarse
+    n_coarse, rows = coarse.size, slopes.shape[0]
+    derivatives = rows > 0
+    pattern[:] = 0.0
+    slopes[:, :] = 0.0
+    tail, tail_slopes = np.zeros(n_coarse), np.zeros((rows, n_coarse), dtype=np.float32)
+    size, most_nodes = n_coarse, 0
     for j in range(centre.size):
         size = max(size, last[j] - first[j])
-    work = np.empty((6, size))
-    value, position, gauss, width, axial, satellite = work[0], work[1], work[2], work[3], work[4], work[5]
-    share = np.empty((4, size))
-    most_nodes = 0
-    for j in range(centre.size):
         most_nodes = max(most_nodes, node_start[j + 1] - node_start[j])
-    node_state = np.empty((9, most_nodes))
-    block = np.empty(9 * BLOCK)
+    work, share, single = np.empty((6, size)), np.empty((4, size)), np.empty((6, size), dtype=np.float32)
+    node_state, block = np.empty((9, most_nodes)), np.empty(9 * BLOCK)
+    origin, inverse_step = coarse[0], 1.0 / (coarse[1] - coarse[0])
 
     for j in range(centre.size):
-        g2 = gauss_squared[j]
-        tail_centre = centre[j] + mean_offset[j] + kappa * mean_axial[j]
-        tail_gamma = 0.5 * (lorentz[j] + mean_lorentz[j])
-        tail_variance = g2 * _VARIANCE_PER_FWHM_SQUARED + variance[j]
-        start = first[j]
-        count = last[j] - start
-        low, high = core_first[j] - start, core_last[j] - start
+        c = centre[j] + mean_offset[j] + kappa * mean_axial[j]
+        g = 0.5 * (lorentz[j] + mean_lorentz[j])
+        v = gauss_squared[j] * _VARIANCE_PER_FWHM_SQUARED + variance[j]
+        w = half_window[j]
+        inner = TAPER_START * w
+        start, count = first[j], last[j] - first[j]
         if count > 0:
+            low, high = core_first[j] - start, core_last[j] - start
+            window = x[start : start + count]
+            left = int(np.searchsorted(window, c - inner))
+            right = int(np.searchsorted(window, c + inner, side="right"))
             _sum_nodes(
-                x[start + low : start + high],
+                window[low:high],
                 centre[j],
-                g2,
+                gauss_squared[j],
                 lorentz[j],
                 kappa,
                 node_start[j],
@@ -159,82 +162,41 @@ def sum_reflections(
                 block,
                 work[:, low:high],
             )
-            # Between core and window edge only (1 - t) T is left; inside the core the tail's share t T is taken out.
-            window = x[start : start + count]
-            g = tail_gamma
-            v = tail_variance
-            w = half_window[j]
-            for begin, end in ((0, low), (high, count)):
-                _set_tail(
-                    window[begin:end],
-                    tail_centre,
-                    g,
-                    v,
-                    w,
-                    True,
-                    derivatives,
-                    value[begin:end],
-                    position[begin:end],
-                    gauss[begin:end],
-                    width[begin:end],
-                )
-                if derivatives:
-                    for i in range(begin, end):
-                        axial[i] = mean_axial[j] * position[i]
-                        satellite[i] = 0.0
-            taper_low = max(low, int(np.searchsorted(window, tail_centre - TAPER_START * w)))
-            taper_high = min(high, int(np.searchsorted(window, tail_centre + TAPER_START * w)))
-            for begin, end in ((low, min(taper_low, high)), (max(taper_high, low), high)):
-                _set_tail(
-                    window[begin:end],
-                    tail_centre,
-                    g,
-                    v,
-                    w,
-                    False,
-                    derivatives,
-                    share[0, begin:end],
-                    share[1, begin:end],
-                    share[2, begin:end],
-                    share[3, begin:end],
-                )
-                for i in range(begin, end):
-                    value[i] -= share[0, i]
-                if derivatives:
-                    for i in range(begin, end):
-                        position[i] -= share[1, i]
-                        gauss[i] -= share[2, i]
-                        width[i] -= share[3, i]
-                        axial[i] -= mean_axial[j] * share[1, i]
-            _add_columns(j, start, count, basis, coefficient, work, columns)
-        _set_tail(
-            coarse,
-            tail_centre,
-            tail_gamma,
-            tail_variance,
-            half_window[j],
-            False,
-            derivatives,
-            value[:n_coarse],
-            position[:n_coarse],
-            gauss[:n_coarse],
-            width[:n_coarse],
-        )
-        if derivatives:
-            satellite[:n_coarse] = 0.0
-            for i in range(n_coarse):
-                axial[i] = mean_axial[j] * position[i]
-        _add_columns(j, 0, n_coarse, basis, coefficient, work, tail)
+            # Inside the core the tail's share t T is taken out of the comb.
+            for begin, end in ((low, min(left, high)), (max(right, low), high)):
+                if begin < end:
+                    _take_taper(window, begin, end, c, g, v, w, mean_axial[j], derivatives, share, work)
+            # Between core and window edge only (1 - t) T is left.
+            left, right = min(left, low), max(right, high)
+            _set_taper(window, 0, left, c, g, v, w, -1.0, derivatives, work)
+            _set_tail(window, left, low, c, g, v, derivatives, work)
+            _set_tail(window, high, right, c, g, v, derivatives, work)
+            _set_taper(window, right, count, c, g, v, w, -1.0, derivatives, work)
+            _add(work[0, :count], area[j], pattern[start : start + count])
+            if derivatives:
+                _round(work, 0, count, single)
+                _add_slopes(j, low, high, start, False, mean_axial[j], basis, coefficient, single, slopes)
+                _add_slopes(j, 0, low, start, True, mean_axial[j], basis, coefficient, single, slopes)
+                _add_slopes(j, high, count, start, True, mean_axial[j], basis, coefficient, single, slopes)
+        # The coarse grid carries t T: all of it far away, nothing near the centre.
+        far_left, near_left = _cell(c - w, origin, inverse_step, n_coarse), _cell(c - inner, origin, inverse_step, n_coarse)
+        near_right, far_right = _cell(c + inner, origin, inverse_step, n_coarse), _cell(c + w, origin, inverse_step, n_coarse)
+        _set_tail(coarse, 0, far_left, c, g, v, derivatives, work)
+        _set_taper(coarse, far_left, near_left, c, g, v, w, 1.0, derivatives, work)
+        _set_taper(coarse, near_right, far_right, c, g, v, w, 1.0, derivatives, work)
+        _set_tail(coarse, far_right, n_coarse, c, g, v, derivatives, work)
+        for begin, end in ((0, near_left), (near_right, n_coarse)):
+            _add(work[0, begin:end], area[j], tail[begin:end])
+            if derivatives:
+                _round(work, begin, end, single)
+                _add_slopes(j, begin, end, 0, True, mean_axial[j], basis, coefficient, single, tail_slopes)
+    _interpolate(run_first, run_cell, stencil, tail, tail_slopes, pattern, slopes)
 
-    for row in range(rows):
-        for i in range(n_points):
-            k = stencil_start[i]
-            columns[row, i] += (
-                stencil_weight[i, 0] * tail[row, k]
-                + stencil_weight[i, 1] * tail[row, k + 1]
-                + stencil_weight[i, 2] * tail[row, k + 2]
-                + stencil_weight[i, 3] * tail[row, k + 3]
-            )
+
+@compiled
+def _cell(place: float, origin: float, inverse_step: float, size: int) -> int:
+    """Return the first point of the coarse grid at or beyond a place."""
+    return min(max(int(math.ceil((place - origin) * inverse_step)), 0), size)
 
 
 @compiled
@@ -385,96 +347,197 @@ def _fraction(block: FloatArray, shift: float, inverse: float, y: float) -> None
 
 @compiled
 def _set_tail(
-    x: FloatArray,
+    points: FloatArray,
+    begin: int,
+    end: int,
+    centre: float,
+    gamma: float,
+    variance: float,
+    derivatives: bool,
+    work: FloatArray,
+) -> None:
+    """Set T(d) and its derivatives by position, squared Gaussian and Lorentzian width."""
+    x, value, position = points[begin:end], work[PATTERN, begin:end], work[POSITION, begin:end]
+    gauss, lorentz = work[GAUSS_SQUARED, begin:end], work[LORENTZ, begin:end]
+    factor = 1.0 / math.pi
+    square = gamma * gamma
+    by_gauss, by_lorentz = -factor * _VARIANCE_PER_FWHM_SQUARED, 0.5 * factor
+    if not derivatives:
+        for i in range(x.size):
+            d = x[i] - centre
+            nr, si = d * d - square - variance, 2.0 * d * gamma
+            value[i] = factor * gamma * (d * d + square + variance) / (nr * nr + si * si)
+        return
+    for i in range(x.size):
+        d = x[i] - centre
+        # D = d + i gamma, s = D^2; N = s - variance; T = Re[i D / N] / pi
+        sr, si = d * d - square, 2.0 * d * gamma
+        nr = sr - variance
+        inverse = 1.0 / (nr * nr + si * si)
+        # 1 / N^2; (D^2 + variance) / N^2: its imaginary part is dT/dd, its real part dT/dgamma
+        hr, hi = (nr * nr - si * si) * inverse * inverse, -2.0 * nr * si * inverse * inverse
+        kr, ki = (sr + variance) * hr - si * hi, (sr + variance) * hi + si * hr
+        value[i] = factor * gamma * (d * d + square + variance) * inverse
+        position[i] = -factor * ki
+        gauss[i] = by_gauss * (gamma * hr + d * hi)
+        lorentz[i] = by_lorentz * kr
+
+
+@compiled
+def _set_taper(
+    points: FloatArray,
+    begin: int,
+    end: int,
     centre: float,
     gamma: float,
     variance: float,
     half_window: float,
-    complement: bool,
+    sign: float,
     derivatives: bool,
-    value: FloatArray,
-    position: FloatArray,
-    gauss: FloatArray,
-    lorentz: FloatArray,
+    work: FloatArray,
 ) -> None:
-    """Set t(d) T(d) and its derivatives, or with `complement` (1 - t(d)) T(d)."""
+    """Set t(d) T(d) and its derivatives, with a negative `sign` (1 - t(d)) T(d)."""
+    _set_tail(points, begin, end, centre, gamma, variance, derivatives, work)
+    x, value, position = points[begin:end], work[PATTERN, begin:end], work[POSITION, begin:end]
+    gauss, lorentz = work[GAUSS_SQUARED, begin:end], work[LORENTZ, begin:end]
     inner = TAPER_START * half_window
     inverse_taper = 1.0 / (half_window - inner)
-    factor = 1.0 / math.pi
-    nearest = 1.5 * math.sqrt(variance)
-    offset, sign = (1.0, -1.0) if complement else (0.0, 1.0)
+    offset = 0.0 if sign > 0.0 else 1.0
     for i in range(x.size):
-        distance = abs(x[i] - centre)
-        # T is asked for beyond the core only, and is zero times something nearer; the clamp keeps it finite there.
-        d = math.copysign(max(distance, nearest), x[i] - centre)
-        fraction = min(max((distance - inner) * inverse_taper, 0.0), 1.0)
-        rise = fraction * fraction * fraction * (fraction * (6.0 * fraction - 15.0) + 10.0)
-        rise_slope = 30.0 * fraction * fraction * (fraction * (fraction - 2.0) + 1.0) * inverse_taper
-        step = offset + sign * rise
-        step_slope = sign * math.copysign(rise_slope, d)
-        # D = d + i gamma, s = D^2; N = s - variance; T = Re[i D / N] / pi
-        sr = d * d - gamma * gamma
-        si = 2.0 * d * gamma
-        nr = sr - variance
-        inverse_norm = 1.0 / (nr * nr + si * si)
-        height = gamma * (d * d + gamma * gamma + variance) * inverse_norm
-        value[i] = factor * height * step
-        if not derivatives:
-            continue
-        # 1 / N^2
-        hr = (nr * nr - si * si) * inverse_norm * inverse_norm
-        hi = -2.0 * nr * si * inverse_norm * inverse_norm
-        # (D^2 + variance) / N^2: its imaginary part is dT/dd, its real part dT/dgamma
-        kr = (sr + variance) * hr - si * hi
-        ki = (sr + variance) * hi + si * hr
-        position[i] = -factor * (ki * step + height * step_slope)
-        gauss[i] = -factor * (gamma * hr + d * hi) * step * _VARIANCE_PER_FWHM_SQUARED
-        lorentz[i] = 0.5 * factor * kr * step
+        d = x[i] - centre
+        fraction = min(max((abs(d) - inner) * inverse_taper, 0.0), 1.0)
+        step = offset + sign * fraction * fraction * fraction * (fraction * (6.0 * fraction - 15.0) + 10.0)
+        if derivatives:
+            rise = 30.0 * fraction * fraction * (fraction * (fraction - 2.0) + 1.0) * inverse_taper
+            # The taper moves with the centre.
+            position[i] = position[i] * step - value[i] * math.copysign(sign * rise, sign * d)
+            gauss[i] *= step
+            lorentz[i] *= step
+        value[i] *= step
 
 
 @compiled
-def _add_columns(
+def _take_taper(
+    points: FloatArray,
+    begin: int,
+    end: int,
+    centre: float,
+    gamma: float,
+    variance: float,
+    half_window: float,
+    mean_axial: float,
+    derivatives: bool,
+    share: FloatArray,
+    work: FloatArray,
+) -> None:
+    """Subtract t(d) T(d) and its derivatives from what stands there, with memory for them."""
+    _set_taper(points, begin, end, centre, gamma, variance, half_window, 1.0, derivatives, share)
+    _add(share[PATTERN, begin:end], -1.0, work[PATTERN, begin:end])
+    if derivatives:
+        for row in (POSITION, GAUSS_SQUARED, LORENTZ):
+            _add(share[row, begin:end], -1.0, work[row, begin:end])
+        _add(share[POSITION, begin:end], -mean_axial, work[AXIAL, begin:end])
+
+
+@compiled
+def _round(work: FloatArray, begin: int, end: int, single: SingleArray) -> None:
+    """Copy basis functions to single precision."""
+    for row in range(6):
+        source, sink = work[row, begin:end], single[row, begin:end]
+        for i in range(source.size):
+            sink[i] = source[i]
+
+
+@compiled
+def _add(source: FloatArray, factor: float, target: FloatArray) -> None:
+    """Add a multiple of `source` to `target`."""
+    for i in range(source.size):
+        target[i] += factor * source[i]
+
+
+@compiled
+def _add_slopes(
     j: int,
+    begin: int,
+    end: int,
     start: int,
-    count: int,
+    is_tail: bool,
+    mean_axial: float,
     basis: IntArray,
     coefficient: FloatArray,
-    work: FloatArray,
-    columns: FloatArray,
+    single: SingleArray,
+    slopes: SingleArray,
 ) -> None:
-    """Add one reflection's basis functions, each times its coefficient, to the columns."""
-    for row in range(columns.shape[0]):
-        factor = coefficient[row, j]
-        if factor != 0.0:
-            target = columns[row, start : start + count]
-            source = work[basis[row], :count]
-            for i in range(count):
-                target[i] += factor * source[i]
+    """Add one reflection's basis functions begin..end, each times its coefficient, to the slopes from `start` on.
+
+    In the tail the satellite has no part, and axial divergence acts as a shift of the mean.
+    """
+    for row in range(slopes.shape[0]):
+        factor, function = coefficient[row, j], basis[row]
+        if is_tail and function == AXIAL:
+            factor, function = factor * mean_axial, POSITION
+        if factor == 0.0 or (is_tail and function == SATELLITE):
+            continue
+        multiple = np.float32(factor)
+        # Slices that start at zero and are known to be contiguous are what a compiler makes vectors of.
+        source, target = single[function, begin:end], slopes[row, start + begin : start + end]
+        for i in range(source.size):
+            target[i] += multiple * source[i]
+
+
+@compiled
+def _interpolate(
+    run_first: IntArray,
+    run_cell: IntArray,
+    stencil: FloatArray,
+    tail: FloatArray,
+    tail_slopes: SingleArray,
+    pattern: FloatArray,
+    slopes: SingleArray,
+) -> None:
+    """Add the tails, interpolated from the coarse grid, to the columns."""
+    for run in range(run_cell.size):
+        begin, end, k = run_first[run], run_first[run + 1], run_cell[run]
+        a, b, c, d = stencil[0, begin:end], stencil[1, begin:end], stencil[2, begin:end], stencil[3, begin:end]
+        p, q, r, s = tail[k], tail[k + 1], tail[k + 2], tail[k + 3]
+        target = pattern[begin:end]
+        for i in range(end - begin):
+            target[i] += a[i] * p + b[i] * q + c[i] * r + d[i] * s
+    weights = stencil.astype(np.float32)
+    for row in range(slopes.shape[0]):
+        values, sums = tail_slopes[row], slopes[row]
+        for run in range(run_cell.size):
+            begin, end, k = run_first[run], run_first[run + 1], run_cell[run]
+            e, f, g, h = weights[0, begin:end], weights[1, begin:end], weights[2, begin:end], weights[3, begin:end]
+            t, u, v, w = values[k], values[k + 1], values[k + 2], values[k + 3]
+            sink = sums[begin:end]
+            for i in range(end - begin):
+                sink[i] += e[i] * t + f[i] * u + g[i] * v + h[i] * w
 
 
 @compiled
 def add_whitened(
-    block: FloatArray, factor: FloatArray, target: IntArray, root: FloatArray, written: BoolArray, out: FloatArray
+    slopes: SingleArray, scale: float, target: IntArray, root: FloatArray, written: BoolArray, out: FloatArray
 ) -> None:
-    """Add each row of a phase's block, times its factor and the root of the weights, to its row of the Jacobian.
+    """Add each slope of a phase, times its scale and the root of the weights, to its row of the Jacobian.
 
     Parameters
     ----------
-    block : (rows, n) columns of one phase
-    factor, target : (rows,) what each row is multiplied by and which row of `out` it belongs to
+    slopes : (rows, n) of one phase
+    target : (rows,) which row of `out` each belongs to
     root : (n,)
     written : (parameters,) which rows of `out` hold something yet, updated
     out : (parameters, n)
     """
-    for row in range(block.shape[0]):
-        f, place = factor[row], target[row]
-        source, sink = block[row], out[place]
+    for row in range(slopes.shape[0]):
+        place = target[row]
+        source, sink = slopes[row], out[place]
         if written[place]:
             for i in range(root.size):
-                sink[i] += f * source[i] * root[i]
+                sink[i] += scale * source[i] * root[i]
         else:
             for i in range(root.size):
-                sink[i] = f * source[i] * root[i]
+                sink[i] = scale * source[i] * root[i]
             written[place] = True
 
 

@@ -32,7 +32,7 @@ from scipy.stats import chi2
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.fit import FitResult, Status, bounds_that_matter, posterior_covariance, score_blocks
-from xrdz.pattern import PatternModel
+from xrdz.pattern import PatternModel, PhaseColumns
 from xrdz.quantify import mass_jacobian
 from xrdz.solver import BoolArray, Minimum, Noise, Point, linear_bounds, smoothed
 
@@ -280,7 +280,7 @@ class _State:
 
     linear: FloatArray
     values: FloatArray
-    columns: list[FloatArray]
+    columns: list[PhaseColumns]
     model: FloatArray
     jacobian: FloatArray
     weights: FloatArray

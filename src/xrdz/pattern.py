@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns, hump_columns
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.kernel import add_whitened, sum_reflections
+from xrdz.kernel import SingleArray, add_whitened, sum_reflections
 from xrdz.parameters import ParameterTable
 from xrdz.phase_model import (
     ASSUMED_RADIUS_MM,
@@ -41,6 +41,7 @@ __all__ = [
     "GLOBAL_NAMES",
     "InstrumentModel",
     "PatternModel",
+    "PhaseColumns",
     "PhaseModel",
     "ReflectionState",
     "compile_pattern",
@@ -62,6 +63,33 @@ DRIFT_ANGLE, DRIFT_LN_WIDTH, DRIFT_AXIAL = 0.02, 0.25, 0.05
 
 
 @dataclass(frozen=True)
+class Grid:
+    """The coarse grid of the tails, and how the measured points are interpolated from it; see `sum_reflections`."""
+
+    step: float
+    coarse: FloatArray
+    run_first: IntArray
+    run_cell: IntArray
+    stencil: FloatArray
+
+
+@dataclass(frozen=True)
+class PhaseColumns:
+    """One phase's pattern of unit scale (n,) and its derivatives by what moves it (rows, n).
+
+    The pattern is what the objective is made of; of the derivatives, single precision changes no step that matters.
+    """
+
+    pattern: FloatArray
+    slopes: SingleArray
+
+    @classmethod
+    def empty(cls, rows: int, points: int) -> PhaseColumns:
+        """Return memory for columns."""
+        return cls(np.empty(points), np.empty((rows, points), dtype=np.float32))
+
+
+@dataclass(frozen=True)
 class PatternModel:
     """A compiled pattern model; see the module's docstring."""
 
@@ -72,9 +100,7 @@ class PatternModel:
     instrument: InstrumentModel
     phases: tuple[PhaseModel, ...]
     parameters: ParameterTable
-    coarse: FloatArray
-    stencil_start: IntArray
-    stencil_weight: FloatArray
+    grid: Grid
     frozen_kappa: float
     frozen_satellite: float
 
@@ -99,35 +125,37 @@ class PatternModel:
         return np.concatenate((np.zeros(len(self.phases)), np.full(self.n_chebyshev, -np.inf), np.zeros(n_humps)))
 
     def phase_columns(
-        self, values: FloatArray, *, derivatives: bool = True, out: Sequence[FloatArray] | None = None
-    ) -> list[FloatArray]:
-        """Return per phase the pattern of unit scale and its derivatives, each (rows, n), by `sum_reflections`.
+        self, values: FloatArray, *, derivatives: bool = True, out: Sequence[PhaseColumns] | None = None
+    ) -> list[PhaseColumns]:
+        """Return the columns of every phase at parameter values, by `sum_reflections`.
 
         Parameters
         ----------
-        derivatives : False for the pattern alone, one row
+        derivatives : False for the pattern alone
         out : what `blocks` gave, to write to
         """
         blocks = self.blocks(derivatives) if out is None else list(out)
         for phase, block in zip(self.phases, blocks, strict=True):
             state, coefficient = phase.evaluate(values, derivatives=derivatives)
-            self._sum(phase, values, state, phase.basis[: len(coefficient)], coefficient, block)
+            self._sum(phase, values, state, state.intensity, phase.basis[: len(coefficient)], coefficient, block)
         return blocks
 
-    def blocks(self, derivatives: bool = True) -> list[FloatArray]:
+    def blocks(self, derivatives: bool = True) -> list[PhaseColumns]:
         """Return memory for the columns of every phase."""
-        return [np.empty((phase.n_rows if derivatives else 1, self.two_theta.size)) for phase in self.phases]
+        return [
+            PhaseColumns.empty(phase.n_rows if derivatives else 0, self.two_theta.size) for phase in self.phases
+        ]
 
-    def design(self, columns: Sequence[FloatArray]) -> FloatArray:
+    def design(self, columns: Sequence[PhaseColumns]) -> FloatArray:
         """Return the linear columns: one pattern per phase, then the background, shape (n_linear, n)."""
-        return np.concatenate([block[:1] for block in columns] + [self.background_columns])
+        return np.concatenate([[block.pattern for block in columns], self.background_columns])
 
-    def jacobian(self, columns: Sequence[FloatArray], scales: FloatArray) -> FloatArray:
+    def jacobian(self, columns: Sequence[PhaseColumns], scales: FloatArray) -> FloatArray:
         """Return d y / d (linear, nonlinear parameters) at the given scales, shape (n_linear + n_nonlinear, n)."""
         return self.whitened(columns, scales, np.ones(self.two_theta.size))
 
     def whitened(
-        self, columns: Sequence[FloatArray], scales: FloatArray, root: FloatArray, out: FloatArray | None = None
+        self, columns: Sequence[PhaseColumns], scales: FloatArray, root: FloatArray, out: FloatArray | None = None
     ) -> FloatArray:
         """Return the Jacobian times the root of the weights, `root` (n,); see `jacobian`."""
         n_linear = self.n_linear
@@ -135,10 +163,8 @@ class PatternModel:
             out = np.empty((n_linear + self.parameters.size, self.two_theta.size))
         written = np.zeros(len(out), dtype=np.bool_)
         for number, (phase, block, scale) in enumerate(zip(self.phases, columns, scales, strict=True)):
-            factor = np.full(len(block), scale)
-            factor[0] = 1.0
-            target = np.concatenate(([number], n_linear + phase.row_parameter))
-            add_whitened(block, factor, target, root, written, out)
+            np.multiply(block.pattern, root, out=out[number])
+            add_whitened(block.slopes, float(scale), n_linear + phase.row_parameter, root, written, out)
         np.multiply(self.background_columns, root, out=out[len(self.phases) : n_linear])
         return out
 
@@ -150,9 +176,10 @@ class PatternModel:
         """Return d y / d (amplitude) of each extension of one phase at unit scale and zero amplitude, (e, n)."""
         phase = self.phases[number]
         basis, rows = phase.extension_rows(extensions, values)
-        block = np.empty((basis.size, self.two_theta.size))
-        self._sum(phase, values, self.peak_state(phase, values), basis, rows, block)
-        result: FloatArray = block[0::2] + block[1::2]
+        block = PhaseColumns.empty(basis.size, self.two_theta.size)
+        state = self.peak_state(phase, values)
+        self._sum(phase, values, state, np.zeros_like(state.intensity), basis, rows, block)
+        result: FloatArray = block.slopes[0::2].astype(np.float64) + block.slopes[1::2]
         return result
 
     def _sum(
@@ -160,16 +187,18 @@ class PatternModel:
         phase: PhaseModel,
         values: FloatArray,
         state: ReflectionState,
+        area: FloatArray,
         basis: IntArray,
         coefficient: FloatArray,
-        columns: FloatArray,
+        columns: PhaseColumns,
     ) -> None:
         comb = phase.comb
         sum_reflections(
             self.two_theta,
-            self.coarse,
-            self.stencil_start,
-            self.stencil_weight,
+            self.grid.coarse,
+            self.grid.run_first,
+            self.grid.run_cell,
+            self.grid.stencil,
             state.centre,
             state.gauss_squared,
             state.lorentz,
@@ -190,9 +219,11 @@ class PatternModel:
             comb.mean_axial,
             comb.mean_lorentz,
             comb.variance,
+            area,
             basis,
             coefficient,
-            columns,
+            columns.pattern,
+            columns.slopes,
         )
 
     def drift(self, values: FloatArray) -> float:
@@ -281,22 +312,10 @@ def compile_pattern(
         instrument,
         tuple(phases),
         table,
-        grid.coarse,
-        grid.stencil_start,
-        grid.stencil_weight,
+        grid,
         float(values[KAPPA]),
         float(values[SATELLITE_SHARE]),
     )
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The coarse grid of the tails, and how the measured points are interpolated from it."""
-
-    step: float
-    coarse: FloatArray
-    stencil_start: IntArray
-    stencil_weight: FloatArray
 
 
 @lru_cache(maxsize=8)
@@ -306,7 +325,15 @@ def grid_of(two_theta: bytes) -> Grid:
     step = min(COARSE_FACTOR * float(np.median(np.diff(x))), 0.5)
     count = int(np.ceil((x[-1] - x[0]) / step)) + 4
     coarse = x[0] + step * (np.arange(count) - 1.0)
-    return Grid(step, coarse, *lagrange_stencil(x, coarse))
+    cell, weights = lagrange_stencil(x, coarse)
+    begins = np.flatnonzero(np.diff(cell, prepend=-1))
+    return Grid(
+        step,
+        coarse,
+        np.append(begins, x.size).astype(np.int64),
+        cell[begins],
+        np.ascontiguousarray(weights.T),
+    )
 
 
 @lru_cache(maxsize=8)

@@ -167,8 +167,8 @@ class PhaseModel:
     core_first: IntArray
     core_last: IntArray
     comb: Comb
-    basis: IntArray  # which basis function each row of the phase's block is a multiple of
-    row_parameter: IntArray  # which parameter each row but the first belongs to
+    basis: IntArray  # which basis function each slope is a multiple of
+    row_parameter: IntArray  # which parameter each slope belongs to
     normalisation: float
 
     @property
@@ -183,13 +183,13 @@ class PhaseModel:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the phase's column block: the pattern, then one or two per parameter."""
+        """Slopes of the phase: one or two per parameter."""
         return int(self.basis.size)
 
     @property
     def width_rows(self) -> int:
-        """First row of the four widths."""
-        return 1 + len(self.instrument.parameters) + self.n_cell
+        """First slope of the four widths."""
+        return len(self.instrument.parameters) + self.n_cell
 
     @property
     def texture_axis(self) -> tuple[int, int, int]:
@@ -240,9 +240,9 @@ class PhaseModel:
         )
 
     def evaluate(self, values: FloatArray, *, derivatives: bool = True) -> tuple[ReflectionState, FloatArray]:
-        """Return the reflections and the coefficient of each row of the block, (rows, reflections)."""
+        """Return the reflections and the coefficient of each slope, (rows, reflections), none without derivatives."""
         state = np.empty((5, self.theta.size))
-        rows = np.empty((self.n_rows if derivatives else 1, self.theta.size))
+        rows = np.empty((self.n_rows if derivatives else 0, self.theta.size))
         common, own = values[: len(self.instrument.parameters)], values[self.parameter_index]
         arguments = (self.indices, np.array(self.cell(values)), *self.compiled_inputs, common, own, state, rows)
         reflect(*arguments)
@@ -435,7 +435,6 @@ def compile_phase(
     own = parameter_index
     row_parameter = [*range(n_global), *own[: own.size - len(shapes)], *np.repeat(own[own.size - len(shapes) :], 2)]
     basis = [
-        PATTERN,
         POSITION,
         POSITION,
         GAUSS_SQUARED,

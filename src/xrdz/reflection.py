@@ -137,7 +137,7 @@ def reflect(
     state: FloatArray,
     rows: FloatArray,
 ) -> None:
-    """Set the state of every reflection and the coefficient of each column, in place.
+    """Set the state of every reflection and the coefficient of each slope, in place.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def reflect(
     shape_is_size, shape_values : (shapes,), (shapes, j) of anisotropic broadening
     legendre : (degrees, j) of the intensity response
     common, own : values of the shared parameters and of the phase's
-    state, rows : (5, j), (rows, j) output; one row alone is the pattern without derivatives
+    state, rows : (5, j), (rows, j) output; without rows no derivatives are taken
     """
     n_cell, n_shapes, n_textures = chain.shape[1], shape_values.shape[0], texture_offset.shape[0]
     n_response, n_pairs = legendre.shape[0], pair_first.size
@@ -221,20 +221,19 @@ def reflect(
             orientation *= factor[axis]
         area = untextured * orientation
         state[AREA, j] = area
-        rows[0, j] = area
-        if rows.shape[0] == 1:
+        if rows.shape[0] == 0:
             continue
 
         sloped = floor_slope * area
-        rows[1, j] = rows[6, j] = rows[9, j] = area
-        rows[2, j] = -lever * cosine * area
-        rows[3, j] = sloped * tangent * tangent
-        rows[4, j] = sloped * tangent
-        rows[5, j] = sloped
-        rows[7, j] = -depth * area
-        rows[8, j] = angles[POLARIZED, j] / polarized * area
-        rows[10, j] = -excess / (1.0 + excess) / overspill * area
-        row = 1 + N_GLOBAL
+        rows[0, j] = rows[5, j] = rows[8, j] = area
+        rows[1, j] = -lever * cosine * area
+        rows[2, j] = sloped * tangent * tangent
+        rows[3, j] = sloped * tangent
+        rows[4, j] = sloped
+        rows[6, j] = -depth * area
+        rows[7, j] = angles[POLARIZED, j] / polarized * area
+        rows[9, j] = -excess / (1.0 + excess) / overspill * area
+        row = N_GLOBAL
         for k in range(n_response):
             rows[row + k, j] = legendre[k, j] * area
         row += n_response

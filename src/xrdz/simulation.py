@@ -318,7 +318,7 @@ def _expected(
     """Return the expected counts, and each phase's part of them."""
     columns = pattern.phase_columns(values, derivatives=False)
     net = {
-        phase.id: fractions[phase.id] / phase.mass_per_scale(values) * block[0]
+        phase.id: fractions[phase.id] / phase.mass_per_scale(values) * block.pattern
         for phase, block in zip(pattern.phases, columns, strict=True)
     }
     diffracted = np.sum(list(net.values()), axis=0)

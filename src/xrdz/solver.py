@@ -21,7 +21,7 @@ from xrdz import algebra
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError
 from xrdz.kernel import poisson_deviance
-from xrdz.pattern import PatternModel
+from xrdz.pattern import PatternModel, PhaseColumns
 
 BoolArray = NDArray[np.bool_]
 
@@ -80,7 +80,7 @@ class Point:
     values: FloatArray
     linear: FloatArray
     model: FloatArray
-    columns: list[FloatArray]
+    columns: list[PhaseColumns]
     deviance: float
     prior: float
 
@@ -174,11 +174,11 @@ class Workspace:
     """Memory of one minimisation: blocks of columns that take turns, and the design whose background rows stay."""
 
     def __init__(self, pattern: PatternModel) -> None:
-        self.spare: list[list[FloatArray]] = []
+        self.spare: list[list[PhaseColumns]] = []
         self.design = np.empty((pattern.n_linear, pattern.two_theta.size))
         self.design[len(pattern.phases) :] = pattern.background_columns
 
-    def blocks(self, pattern: PatternModel) -> list[FloatArray]:
+    def blocks(self, pattern: PatternModel) -> list[PhaseColumns]:
         """Return blocks that hold nothing any more."""
         return self.spare.pop() if self.spare else pattern.blocks()
 
@@ -196,7 +196,7 @@ def evaluate(
     workspace = workspace or Workspace(pattern)
     columns = pattern.phase_columns(values, out=workspace.blocks(pattern))
     for number, block in enumerate(columns):
-        workspace.design[number] = block[0]
+        workspace.design[number] = block.pattern
     lower, upper = linear_bounds(pattern, fixed_scale)
     linear, model = solve_linear(workspace.design, noise, lower, upper, previous_model, LINEAR_SWEEPS)
     table = pattern.parameters
