@@ -63,7 +63,11 @@ def _weideman(terms: int) -> tuple[float, tuple[float, ...]]:
 
 
 _LENGTH, _SERIES = _weideman(14)
-(_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13) = _SERIES
+(_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13) = map(np.float32, _SERIES)
+_REACH, _ROOT, _ZERO, _HALF, _ONE, _TWO = map(np.float32, (_LENGTH, _INVERSE_ROOT_PI, 0.0, 0.5, 1.0, 2.0))
+_N2, _N0, _D4, _D2, _D0 = map(np.float32, (7.0, 8.25, 7.5, 11.25, 1.875))
+_SIX, _TEN, _FIFTEEN = map(np.float32, (6.0, 10.0, 15.0))
+"""Numbers of single precision: one of double precision among them would make a loop of it."""
 
 
 @compiled
@@ -127,8 +131,8 @@ def sum_reflections(
     for j in range(centre.size):
         size = max(size, last[j] - first[j])
         most_nodes = max(most_nodes, node_start[j + 1] - node_start[j])
-    work, share, single = np.empty((6, size)), np.empty((4, size)), np.empty((6, size), dtype=np.float32)
-    node_state, block = np.empty((9, most_nodes)), np.empty(9 * BLOCK)
+    work, share = np.empty((6, size), dtype=np.float32), np.empty((4, size), dtype=np.float32)
+    node_state, block = np.empty((9, most_nodes), dtype=np.float32), np.empty(9 * BLOCK, dtype=np.float32)
     origin, inverse_step = coarse[0], 1.0 / (coarse[1] - coarse[0])
 
     for j in range(centre.size):
@@ -160,7 +164,8 @@ def sum_reflections(
                 derivatives,
                 node_state,
                 block,
-                work[:, low:high],
+                low,
+                work,
             )
             # Inside the core the tail's share t T is taken out of the comb.
             for begin, end in ((low, min(left, high)), (max(right, low), high)):
@@ -173,23 +178,20 @@ def sum_reflections(
             _set_tail(window, high, right, c, g, v, derivatives, work)
             _set_taper(window, right, count, c, g, v, w, -1.0, derivatives, work)
             _add(work[0, :count], area[j], pattern[start : start + count])
-            if derivatives:
-                _round(work, 0, count, single)
-                _add_slopes(j, low, high, start, False, mean_axial[j], basis, coefficient, single, slopes)
-                _add_slopes(j, 0, low, start, True, mean_axial[j], basis, coefficient, single, slopes)
-                _add_slopes(j, high, count, start, True, mean_axial[j], basis, coefficient, single, slopes)
+            _add_slopes(j, low, high, start, False, mean_axial[j], basis, coefficient, work, slopes)
+            _add_slopes(j, 0, low, start, True, mean_axial[j], basis, coefficient, work, slopes)
+            _add_slopes(j, high, count, start, True, mean_axial[j], basis, coefficient, work, slopes)
         # The coarse grid carries t T: all of it far away, nothing near the centre.
-        far_left, near_left = _cell(c - w, origin, inverse_step, n_coarse), _cell(c - inner, origin, inverse_step, n_coarse)
-        near_right, far_right = _cell(c + inner, origin, inverse_step, n_coarse), _cell(c + w, origin, inverse_step, n_coarse)
+        far_left, far_right = _cell(c - w, origin, inverse_step, n_coarse), _cell(c + w, origin, inverse_step, n_coarse)
+        near_left = _cell(c - inner, origin, inverse_step, n_coarse)
+        near_right = _cell(c + inner, origin, inverse_step, n_coarse)
         _set_tail(coarse, 0, far_left, c, g, v, derivatives, work)
         _set_taper(coarse, far_left, near_left, c, g, v, w, 1.0, derivatives, work)
         _set_taper(coarse, near_right, far_right, c, g, v, w, 1.0, derivatives, work)
         _set_tail(coarse, far_right, n_coarse, c, g, v, derivatives, work)
         for begin, end in ((0, near_left), (near_right, n_coarse)):
             _add(work[0, begin:end], area[j], tail[begin:end])
-            if derivatives:
-                _round(work, begin, end, single)
-                _add_slopes(j, begin, end, 0, True, mean_axial[j], basis, coefficient, single, tail_slopes)
+            _add_slopes(j, begin, end, 0, True, mean_axial[j], basis, coefficient, work, tail_slopes)
     _interpolate(run_first, run_cell, stencil, tail, tail_slopes, pattern, slopes)
 
 
@@ -215,13 +217,15 @@ def _sum_nodes(
     node_weight: FloatArray,
     node_slope: FloatArray,
     derivatives: bool,
-    state: FloatArray,
-    block: FloatArray,
-    work: FloatArray,
+    state: SingleArray,
+    block: SingleArray,
+    low: int,
+    work: SingleArray,
 ) -> None:
-    """Set the six basis functions (6, n) of one reflection at the points `x` of its core from the nodes begin..end.
+    """Set the six basis functions (6, from `low` on) of one reflection at its core `x` from the nodes begin..end.
 
-    Points go in blocks of a fixed length through memory at fixed places, `block` (9 BLOCK,): offsets, Re w, Im w, the
+    Distances are taken in double precision, what follows from them in single: seven digits of a profile, where its
+    series has six. Points go in blocks of a fixed length through memory at fixed places, `block` (9 BLOCK,): offsets, Re w, Im w, the
     six sums. Loops of known length over memory that is known not to overlap are what a compiler makes vectors of.
     `state` (9, nodes) is for what does not depend on the point.
     """
@@ -247,8 +251,8 @@ def _sum_nodes(
         for i in range(here, BLOCK):
             block[i] = block[here - 1]
         for i in range(3 * BLOCK, 9 * BLOCK):
-            block[i] = 0.0
-        middle, half = 0.5 * (block[0] + block[BLOCK - 1]), 0.5 * (block[BLOCK - 1] - block[0])
+            block[i] = _ZERO
+        middle, half = _HALF * (block[0] + block[BLOCK - 1]), _HALF * (block[BLOCK - 1] - block[0])
         for k in range(count):
             shift, inverse, y = state[0, k], state[1, k], state[2, k]
             if abs(middle - shift) - half < state[8, k]:
@@ -261,42 +265,43 @@ def _sum_nodes(
                     block[3 * BLOCK + i] += amplitude * block[BLOCK + i]
                 continue
             slope, steep, axial, narrow = state[4, k], state[5, k], state[6, k], state[7, k]
-            level = 0.5 * steep
+            level = _HALF * steep
             for i in range(BLOCK):
                 zr = (block[i] - shift) * inverse
                 real, imaginary = block[BLOCK + i], block[2 * BLOCK + i]
                 # w' = -2 z w + 2 i / sqrt(pi) is -2 (fall + i turn).
                 fall = zr * real - y * imaginary
-                turn = zr * imaginary + y * real - _INVERSE_ROOT_PI
+                turn = zr * imaginary + y * real - _ROOT
                 moved = steep * fall
                 block[3 * BLOCK + i] += amplitude * real
                 block[4 * BLOCK + i] += moved
-                block[5 * BLOCK + i] += narrow * (real - 2.0 * (zr * fall - y * turn))
+                block[5 * BLOCK + i] += narrow * (real - _TWO * (zr * fall - y * turn))
                 block[6 * BLOCK + i] += level * turn
                 block[7 * BLOCK + i] += axial * moved
                 block[8 * BLOCK + i] += slope * real
         for row in range(6 if derivatives else 1):
+            sink = work[row, low + first : low + first + here]
             for i in range(here):
-                work[row, first + i] = block[(3 + row) * BLOCK + i]
+                sink[i] = block[(3 + row) * BLOCK + i]
 
 
 @compiled
-def _series(block: FloatArray, shift: float, inverse: float, y: float) -> None:
+def _series(block: SingleArray, shift: float, inverse: float, y: float) -> None:
     """Set w of a block by Weideman's series, its recurrence unrolled.
 
     w = 2 p(Z) / (L - iz)^2 + 1 / (sqrt(pi) (L - iz)),  Z = (L + iz) / (L - iz)
     """
-    ar, br = _LENGTH + y, _LENGTH - y
+    ar, br = _REACH + y, _REACH - y
     for i in range(BLOCK):
         zr = (block[i] - shift) * inverse
         # L - i z = (L + y) - i zr and L + i z = (L - y) + i zr.
-        inverse_norm = 1.0 / (ar * ar + zr * zr)
+        inverse_norm = _ONE / (ar * ar + zr * zr)
         qr = ar * inverse_norm
         qi = zr * inverse_norm
         c = br * qr - zr * qi
         s = br * qi + zr * qr
         # A real polynomial at a complex point: b_k = C_k + 2 Re(Z) b_(k-1) - |Z|^2 b_(k-2), half of Horner's products.
-        double, square = 2.0 * c, c * c + s * s
+        double, square = _TWO * c, c * c + s * s
         b0 = _C0
         b1 = _C1 + double * b0
         b0 = _C2 + double * b1 - square * b0
@@ -313,14 +318,14 @@ def _series(block: FloatArray, shift: float, inverse: float, y: float) -> None:
         r = _C13 + c * b0 - square * b1
         t = s * b0
         # w = q (2 q p + 1 / sqrt(pi)) with q = 1 / (L - iz)
-        inner_r = 2.0 * (qr * r - qi * t) + _INVERSE_ROOT_PI
-        inner_i = 2.0 * (qr * t + qi * r)
+        inner_r = _TWO * (qr * r - qi * t) + _ROOT
+        inner_i = _TWO * (qr * t + qi * r)
         block[BLOCK + i] = qr * inner_r - qi * inner_i
         block[2 * BLOCK + i] = qr * inner_i + qi * inner_r
 
 
 @compiled
-def _fraction(block: FloatArray, shift: float, inverse: float, y: float) -> None:
+def _fraction(block: SingleArray, shift: float, inverse: float, y: float) -> None:
     """Set w of a block by the sixth convergent of the Laplace continued fraction.
 
     w = (i / sqrt(pi)) z (z^4 - 7 z^2 + 33/4) / (z^6 - 15/2 z^4 + 45/4 z^2 - 15/8)
@@ -328,19 +333,19 @@ def _fraction(block: FloatArray, shift: float, inverse: float, y: float) -> None
     for i in range(BLOCK):
         zr = (block[i] - shift) * inverse
         sr = zr * zr - y * y
-        si = 2.0 * zr * y
+        si = _TWO * zr * y
         # numerator z (s^2 - 7 s + 33/4) and denominator s^3 - 15/2 s^2 + 45/4 s - 15/8 with s = z^2
         ssr = sr * sr - si * si
-        ssi = 2.0 * sr * si
-        er = ssr - 7.0 * sr + 8.25
-        ei = ssi - 7.0 * si
+        ssi = _TWO * sr * si
+        er = ssr - _N2 * sr + _N0
+        ei = ssi - _N2 * si
         nr = zr * er - y * ei
         ni = zr * ei + y * er
-        fr = ssr - 7.5 * sr + 11.25
-        fi = ssi - 7.5 * si
-        dr = sr * fr - si * fi - 1.875
+        fr = ssr - _D4 * sr + _D2
+        fi = ssi - _D4 * si
+        dr = sr * fr - si * fi - _D0
         di = sr * fi + si * fr
-        norm = _INVERSE_ROOT_PI / (dr * dr + di * di)
+        norm = _ROOT / (dr * dr + di * di)
         block[BLOCK + i] = -(ni * dr - nr * di) * norm
         block[2 * BLOCK + i] = (nr * dr + ni * di) * norm
 
@@ -354,32 +359,33 @@ def _set_tail(
     gamma: float,
     variance: float,
     derivatives: bool,
-    work: FloatArray,
+    work: SingleArray,
 ) -> None:
     """Set T(d) and its derivatives by position, squared Gaussian and Lorentzian width."""
+    # Slices that start at zero and are known to be contiguous are what a compiler makes vectors of.
     x, value, position = points[begin:end], work[PATTERN, begin:end], work[POSITION, begin:end]
     gauss, lorentz = work[GAUSS_SQUARED, begin:end], work[LORENTZ, begin:end]
-    factor = 1.0 / math.pi
-    square = gamma * gamma
-    by_gauss, by_lorentz = -factor * _VARIANCE_PER_FWHM_SQUARED, 0.5 * factor
+    g, square, spread = np.float32(gamma), np.float32(gamma * gamma), np.float32(variance)
+    height, by_position = np.float32(gamma / math.pi), np.float32(-1.0 / math.pi)
+    by_gauss, by_lorentz = np.float32(-_VARIANCE_PER_FWHM_SQUARED / math.pi), np.float32(0.5 / math.pi)
     if not derivatives:
         for i in range(x.size):
-            d = x[i] - centre
-            nr, si = d * d - square - variance, 2.0 * d * gamma
-            value[i] = factor * gamma * (d * d + square + variance) / (nr * nr + si * si)
+            d = np.float32(x[i] - centre)
+            nr, si = d * d - square - spread, _TWO * d * g
+            value[i] = height * (d * d + square + spread) / (nr * nr + si * si)
         return
     for i in range(x.size):
-        d = x[i] - centre
+        d = np.float32(x[i] - centre)
         # D = d + i gamma, s = D^2; N = s - variance; T = Re[i D / N] / pi
-        sr, si = d * d - square, 2.0 * d * gamma
-        nr = sr - variance
-        inverse = 1.0 / (nr * nr + si * si)
+        sr, si = d * d - square, _TWO * d * g
+        nr = sr - spread
+        inverse = _ONE / (nr * nr + si * si)
         # 1 / N^2; (D^2 + variance) / N^2: its imaginary part is dT/dd, its real part dT/dgamma
-        hr, hi = (nr * nr - si * si) * inverse * inverse, -2.0 * nr * si * inverse * inverse
-        kr, ki = (sr + variance) * hr - si * hi, (sr + variance) * hi + si * hr
-        value[i] = factor * gamma * (d * d + square + variance) * inverse
-        position[i] = -factor * ki
-        gauss[i] = by_gauss * (gamma * hr + d * hi)
+        hr, hi = (nr * nr - si * si) * inverse * inverse, -_TWO * nr * si * inverse * inverse
+        kr, ki = (sr + spread) * hr - si * hi, (sr + spread) * hi + si * hr
+        value[i] = height * (d * d + square + spread) * inverse
+        position[i] = by_position * ki
+        gauss[i] = by_gauss * (g * hr + d * hi)
         lorentz[i] = by_lorentz * kr
 
 
@@ -394,7 +400,7 @@ def _set_taper(
     half_window: float,
     sign: float,
     derivatives: bool,
-    work: FloatArray,
+    work: SingleArray,
 ) -> None:
     """Set t(d) T(d) and its derivatives, with a negative `sign` (1 - t(d)) T(d)."""
     _set_tail(points, begin, end, centre, gamma, variance, derivatives, work)
@@ -402,15 +408,17 @@ def _set_taper(
     gauss, lorentz = work[GAUSS_SQUARED, begin:end], work[LORENTZ, begin:end]
     inner = TAPER_START * half_window
     inverse_taper = 1.0 / (half_window - inner)
-    offset = 0.0 if sign > 0.0 else 1.0
+    offset, slope = np.float32(0.0 if sign > 0.0 else 1.0), np.float32(30.0 * sign * inverse_taper)
+    factor = np.float32(sign)
     for i in range(x.size):
         d = x[i] - centre
-        fraction = min(max((abs(d) - inner) * inverse_taper, 0.0), 1.0)
-        step = offset + sign * fraction * fraction * fraction * (fraction * (6.0 * fraction - 15.0) + 10.0)
+        f = np.float32(min(max((abs(d) - inner) * inverse_taper, 0.0), 1.0))
+        cube = factor * f * f * f
+        step = offset + cube * (f * (_SIX * f - _FIFTEEN) + _TEN)
         if derivatives:
-            rise = 30.0 * fraction * fraction * (fraction * (fraction - 2.0) + 1.0) * inverse_taper
             # The taper moves with the centre.
-            position[i] = position[i] * step - value[i] * math.copysign(sign * rise, sign * d)
+            rise = slope * f * f * (f * (f - _TWO) + _ONE)
+            position[i] = position[i] * step - value[i] * (rise if d > 0.0 else -rise)
             gauss[i] *= step
             lorentz[i] *= step
         value[i] *= step
@@ -427,30 +435,24 @@ def _take_taper(
     half_window: float,
     mean_axial: float,
     derivatives: bool,
-    share: FloatArray,
-    work: FloatArray,
+    share: SingleArray,
+    work: SingleArray,
 ) -> None:
     """Subtract t(d) T(d) and its derivatives from what stands there, with memory for them."""
     _set_taper(points, begin, end, centre, gamma, variance, half_window, 1.0, derivatives, share)
-    _add(share[PATTERN, begin:end], -1.0, work[PATTERN, begin:end])
-    if derivatives:
-        for row in (POSITION, GAUSS_SQUARED, LORENTZ):
-            _add(share[row, begin:end], -1.0, work[row, begin:end])
-        _add(share[POSITION, begin:end], -mean_axial, work[AXIAL, begin:end])
-
-
-@compiled
-def _round(work: FloatArray, begin: int, end: int, single: SingleArray) -> None:
-    """Copy basis functions to single precision."""
-    for row in range(6):
-        source, sink = work[row, begin:end], single[row, begin:end]
+    for row in range(4 if derivatives else 1):
+        source, target = share[row, begin:end], work[row, begin:end]
         for i in range(source.size):
-            sink[i] = source[i]
+            target[i] -= source[i]
+    if derivatives:
+        source, target, multiple = share[POSITION, begin:end], work[AXIAL, begin:end], np.float32(mean_axial)
+        for i in range(source.size):
+            target[i] -= multiple * source[i]
 
 
 @compiled
-def _add(source: FloatArray, factor: float, target: FloatArray) -> None:
-    """Add a multiple of `source` to `target`."""
+def _add(source: SingleArray, factor: float, target: FloatArray) -> None:
+    """Add a multiple of `source` to `target`, in double precision."""
     for i in range(source.size):
         target[i] += factor * source[i]
 
@@ -465,7 +467,7 @@ def _add_slopes(
     mean_axial: float,
     basis: IntArray,
     coefficient: FloatArray,
-    single: SingleArray,
+    work: SingleArray,
     slopes: SingleArray,
 ) -> None:
     """Add one reflection's basis functions begin..end, each times its coefficient, to the slopes from `start` on.
@@ -479,8 +481,7 @@ def _add_slopes(
         if factor == 0.0 or (is_tail and function == SATELLITE):
             continue
         multiple = np.float32(factor)
-        # Slices that start at zero and are known to be contiguous are what a compiler makes vectors of.
-        source, target = single[function, begin:end], slopes[row, start + begin : start + end]
+        source, target = work[function, begin:end], slopes[row, start + begin : start + end]
         for i in range(source.size):
             target[i] += multiple * source[i]
 

@@ -37,6 +37,10 @@ TRUST_SU = 1.5
 
 LINEAR_SWEEPS = 2
 
+ROUNDING = 3e-7
+"""Relative rounding of a calculated intensity; twice its root mean square times the root of all counts is what the
+objective cannot tell from zero."""
+
 SWINGING = 5.0
 """Predicted decrease below which a step that mostly takes the last one back is shortened; see `minimise`."""
 
@@ -240,6 +244,7 @@ def minimise(
     lower = np.concatenate((linear_lower, table.lower))
     upper = np.concatenate((linear_upper, table.upper))
     local = _Linearisation.at(pattern, noise, point)
+    blur = 2.0 * ROUNDING * float(np.sqrt(np.sum(local.weights * point.model**2)))
     damping = 1e-4
     converged = False
     steps = 0
@@ -276,13 +281,13 @@ def minimise(
             values = np.clip(point.values + length * trial_step[n_linear:], table.lower, table.upper)
             trial = at(values, np.maximum(point.model, noise.floor))
             decrease = point.objective - trial.objective
-            if decrease > 0.0 or expected < tolerance:
+            if decrease > -blur or expected < tolerance:
                 break
             workspace.spare.append(trial.columns)
             # Where the parabola through both objectives with the slope at the start has its minimum.
             length *= min(max(0.5 * slope * length / (slope * length - decrease), 0.1), 0.5)
         steps += 1
-        if decrease <= 0.0:
+        if decrease <= -blur:
             # No downhill step is left within rounding: this is the minimum as far as it can be resolved.
             converged = expected < 100.0 * tolerance
             break
