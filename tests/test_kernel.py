@@ -297,7 +297,9 @@ def test_a_point_has_one_value_whatever_the_other_points_are() -> None:
     whole = every.phase_columns(values)[0].pattern
     keep = (every.two_theta < 30.0) | (every.two_theta > 31.0)
     some, _ = compiled(reference("sn"), every.two_theta[keep], at=GENERAL)
-    np.testing.assert_allclose(some.phase_columns(values)[0].pattern, whole[keep], rtol=0, atol=SAME_NODES * whole.max())
+    np.testing.assert_allclose(
+        some.phase_columns(values)[0].pattern, whole[keep], rtol=0, atol=SAME_NODES * whole.max()
+    )
 
 
 # --- first principles -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from xrdz.conditions import conditions_of
+from xrdz.descent import NEARLY
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import InputError
 from xrdz.fit import FitResult, Status, fit
@@ -23,7 +24,7 @@ from xrdz.pipeline import references_of
 from xrdz.quantify import mass_jacobian
 from xrdz.readers import read
 from xrdz.reference import Reference, reference
-from xrdz.solver import NEARLY, Noise
+from xrdz.solver import Noise
 from xrdz.wavelength import wavelength_from_name
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

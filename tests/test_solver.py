@@ -25,6 +25,7 @@ from xrdz.algebra import (
     sums_of_points,
     weighted_normal,
 )
+from xrdz.descent import NEARLY, SETTLED_SU
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError
 from xrdz.fit import FitResult, Status, fit
@@ -32,8 +33,6 @@ from xrdz.parameters import Parameter
 from xrdz.pattern import PatternModel, compile_pattern
 from xrdz.quantify import mass_jacobian
 from xrdz.solver import (
-    NEARLY,
-    SETTLED_SU,
     Noise,
     bounded_step,
     evaluate,

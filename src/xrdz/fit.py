@@ -122,7 +122,7 @@ class FitResult:
 
     def phase_curve(self, number: int) -> FloatArray:
         """Return the calculated contribution of one phase."""
-        curve: FloatArray = self.scales[number] * self.minimum.point.columns[number].pattern
+        curve: FloatArray = self.scales[number] * self.minimum.point.patterns[number]
         return curve
 
     def value(self, name: str) -> float:
@@ -240,7 +240,7 @@ class Summed:
         factor = rough_factor(result.diffractogram)
         weights = result.minimum.weights
         one = np.ones(weights.size)
-        patterns = np.array([block.pattern for block in result.minimum.point.columns])
+        patterns = result.minimum.point.patterns
         single = np.array(
             [
                 result.pattern.two_theta / factor,

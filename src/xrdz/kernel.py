@@ -133,6 +133,7 @@ def sum_reflections(
         most_nodes = max(most_nodes, node_start[j + 1] - node_start[j])
     work, share = np.empty((6, size), dtype=np.float32), np.empty((4, size), dtype=np.float32)
     node_state, block = np.empty((9, most_nodes), dtype=np.float32), np.empty(9 * BLOCK, dtype=np.float32)
+    zones = np.zeros(5, dtype=np.int64)
     origin, inverse_step = coarse[0], 1.0 / (coarse[1] - coarse[0])
 
     for j in range(centre.size):
@@ -145,8 +146,7 @@ def sum_reflections(
         if count > 0:
             low, high = core_first[j] - start, core_last[j] - start
             window = x[start : start + count]
-            left = int(np.searchsorted(window, c - inner))
-            right = int(np.searchsorted(window, c + inner, side="right"))
+            left, right = _first_from(window, c - inner), _first_from(window, c + inner)
             _sum_nodes(
                 window[low:high],
                 centre[j],
@@ -170,29 +170,47 @@ def sum_reflections(
             # Inside the core the tail's share t T is taken out of the comb.
             for begin, end in ((low, min(left, high)), (max(right, low), high)):
                 if begin < end:
-                    _take_taper(window, begin, end, c, g, v, w, mean_axial[j], derivatives, share, work)
+                    _set_tail(window, begin, end, c, g, v, derivatives, share)
+                    _taper(window, begin, end, c, w, 1.0, derivatives, share)
+                    _take(begin, end, mean_axial[j], derivatives, share, work)
             # Between core and window edge only (1 - t) T is left.
             left, right = min(left, low), max(right, high)
-            _set_taper(window, 0, left, c, g, v, w, -1.0, derivatives, work)
-            _set_tail(window, left, low, c, g, v, derivatives, work)
-            _set_tail(window, high, right, c, g, v, derivatives, work)
-            _set_taper(window, right, count, c, g, v, w, -1.0, derivatives, work)
+            zones[0], zones[1], zones[2], zones[3], zones[4] = 0, left, low, right, count
+            for zone in (0, 1, 2, 3):
+                begin, end = (high if zone == 2 else zones[zone]), zones[zone + 1]
+                _set_tail(window, begin, end, c, g, v, derivatives, work)
+                if zone in (0, 3):
+                    _taper(window, begin, end, c, w, -1.0, derivatives, work)
             _add(work[0, :count], area[j], pattern[start : start + count])
-            _add_slopes(j, low, high, start, False, mean_axial[j], basis, coefficient, work, slopes)
-            _add_slopes(j, 0, low, start, True, mean_axial[j], basis, coefficient, work, slopes)
-            _add_slopes(j, high, count, start, True, mean_axial[j], basis, coefficient, work, slopes)
+            for begin, end in ((0, low), (low, high), (high, count)):
+                is_tail = begin != low or end != high
+                _add_slopes(j, begin, end, start, is_tail, mean_axial[j], basis, coefficient, work, slopes)
         # The coarse grid carries t T: all of it far away, nothing near the centre.
         far_left, far_right = _cell(c - w, origin, inverse_step, n_coarse), _cell(c + w, origin, inverse_step, n_coarse)
         near_left = _cell(c - inner, origin, inverse_step, n_coarse)
         near_right = _cell(c + inner, origin, inverse_step, n_coarse)
-        _set_tail(coarse, 0, far_left, c, g, v, derivatives, work)
-        _set_taper(coarse, far_left, near_left, c, g, v, w, 1.0, derivatives, work)
-        _set_taper(coarse, near_right, far_right, c, g, v, w, 1.0, derivatives, work)
-        _set_tail(coarse, far_right, n_coarse, c, g, v, derivatives, work)
-        for begin, end in ((0, near_left), (near_right, n_coarse)):
+        for begin, tapered, end in ((0, far_left, near_left), (near_right, far_right, n_coarse)):
+            _set_tail(coarse, begin, end, c, g, v, derivatives, work)
+            if begin == 0:
+                _taper(coarse, tapered, end, c, w, 1.0, derivatives, work)
+            else:
+                _taper(coarse, begin, tapered, c, w, 1.0, derivatives, work)
             _add(work[0, begin:end], area[j], tail[begin:end])
             _add_slopes(j, begin, end, 0, True, mean_axial[j], basis, coefficient, work, tail_slopes)
     _interpolate(run_first, run_cell, stencil, tail, tail_slopes, pattern, slopes)
+
+
+@compiled
+def _first_from(x: FloatArray, place: float) -> int:
+    """Return the first of ascending points at or beyond a place, by bisection."""
+    low, high = 0, x.size
+    while low < high:
+        middle = (low + high) >> 1
+        if x[middle] < place:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @compiled
@@ -225,8 +243,9 @@ def _sum_nodes(
     """Set the six basis functions (6, from `low` on) of one reflection at its core `x` from the nodes begin..end.
 
     Distances are taken in double precision, what follows from them in single: seven digits of a profile, where its
-    series has six. Points go in blocks of a fixed length through memory at fixed places, `block` (9 BLOCK,): offsets, Re w, Im w, the
-    six sums. Loops of known length over memory that is known not to overlap are what a compiler makes vectors of.
+    series has six. Points go in blocks of a fixed length through memory at fixed places, `block` (9 BLOCK,): offsets,
+    Re w, Im w, the six sums. Loops of known length over memory that is known not to overlap are what a compiler makes
+    vectors of.
     `state` (9, nodes) is for what does not depend on the point.
     """
     count = end - begin
@@ -390,20 +409,17 @@ def _set_tail(
 
 
 @compiled
-def _set_taper(
+def _taper(
     points: FloatArray,
     begin: int,
     end: int,
     centre: float,
-    gamma: float,
-    variance: float,
     half_window: float,
     sign: float,
     derivatives: bool,
     work: SingleArray,
 ) -> None:
-    """Set t(d) T(d) and its derivatives, with a negative `sign` (1 - t(d)) T(d)."""
-    _set_tail(points, begin, end, centre, gamma, variance, derivatives, work)
+    """Multiply T and its derivatives by t(d), with a negative `sign` by 1 - t(d)."""
     x, value, position = points[begin:end], work[PATTERN, begin:end], work[POSITION, begin:end]
     gauss, lorentz = work[GAUSS_SQUARED, begin:end], work[LORENTZ, begin:end]
     inner = TAPER_START * half_window
@@ -425,21 +441,8 @@ def _set_taper(
 
 
 @compiled
-def _take_taper(
-    points: FloatArray,
-    begin: int,
-    end: int,
-    centre: float,
-    gamma: float,
-    variance: float,
-    half_window: float,
-    mean_axial: float,
-    derivatives: bool,
-    share: SingleArray,
-    work: SingleArray,
-) -> None:
-    """Subtract t(d) T(d) and its derivatives from what stands there, with memory for them."""
-    _set_taper(points, begin, end, centre, gamma, variance, half_window, 1.0, derivatives, share)
+def _take(begin: int, end: int, mean_axial: float, derivatives: bool, share: SingleArray, work: SingleArray) -> None:
+    """Subtract the tail's share from what stands there."""
     for row in range(4 if derivatives else 1):
         source, target = share[row, begin:end], work[row, begin:end]
         for i in range(source.size):

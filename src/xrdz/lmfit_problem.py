@@ -32,7 +32,7 @@ from scipy.stats import chi2
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.fit import FitResult, Status, bounds_that_matter, posterior_covariance, score_blocks
-from xrdz.pattern import PatternModel, PhaseColumns
+from xrdz.pattern import PatternModel
 from xrdz.quantify import mass_jacobian
 from xrdz.solver import BoolArray, Minimum, Noise, Point, linear_bounds, smoothed
 
@@ -280,7 +280,7 @@ class _State:
 
     linear: FloatArray
     values: FloatArray
-    columns: list[PhaseColumns]
+    patterns: FloatArray
     model: FloatArray
     jacobian: FloatArray
     weights: FloatArray
@@ -313,7 +313,8 @@ def _state(pattern: PatternModel, noise: Noise, linear: FloatArray, values: Floa
     moved = True
     while moved:
         columns = pattern.phase_columns(place[n_linear:])
-        model = place[:n_linear] @ pattern.design(columns)
+        design = pattern.design(columns)
+        model = place[:n_linear] @ design
         jacobian = pattern.jacobian(columns, place[: len(pattern.phases)])
         weights = noise.weights(model)
         normal = (jacobian * weights) @ jacobian.T
@@ -326,7 +327,7 @@ def _state(pattern: PatternModel, noise: Noise, linear: FloatArray, values: Floa
     return _State(
         linear=place[:n_linear],
         values=place[n_linear:],
-        columns=columns,
+        patterns=design[: len(pattern.phases)],
         model=model,
         jacobian=jacobian,
         weights=weights,
@@ -390,7 +391,7 @@ def _as_fit_result(known: FitResult, noise: Noise, end: _End, evaluations: int, 
                 values=place.values,
                 linear=place.linear,
                 model=place.model,
-                columns=place.columns,
+                patterns=place.patterns,
                 deviance=place.deviance,
                 prior=place.prior,
             ),

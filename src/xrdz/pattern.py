@@ -142,9 +142,7 @@ class PatternModel:
 
     def blocks(self, derivatives: bool = True) -> list[PhaseColumns]:
         """Return memory for the columns of every phase."""
-        return [
-            PhaseColumns.empty(phase.n_rows if derivatives else 0, self.two_theta.size) for phase in self.phases
-        ]
+        return [PhaseColumns.empty(phase.n_rows if derivatives else 0, self.two_theta.size) for phase in self.phases]
 
     def design(self, columns: Sequence[PhaseColumns]) -> FloatArray:
         """Return the linear columns: one pattern per phase, then the background, shape (n_linear, n)."""

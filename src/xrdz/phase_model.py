@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrdz.anisotropy import Extension, shape_function
+from xrdz.compiled import entry_of
 from xrdz.crystal import (
     AxisAngles,
     Reflections,
@@ -238,6 +239,42 @@ class PhaseModel:
             np.array([shape.values for shape in self.shapes]).reshape(len(self.shapes), self.theta.size),
             np.ascontiguousarray(self.legendre),
         )
+
+    @cached_property
+    def table(self) -> tuple[IntArray, tuple[NDArray[Any], ...]]:
+        """Addresses and sizes of the arrays the compiled descent reads, (fields, 3), and the arrays themselves."""
+        chain, _, _, angles, lorentz, *rest = self.compiled_inputs
+        constant = np.array(full_cell(self.reference.crystal_system, [0.0] * self.n_cell))
+        comb = self.comb
+        arrays = (
+            self.indices,
+            chain,
+            constant,
+            angles,
+            lorentz,
+            *rest,
+            self.half_window,
+            self.first,
+            self.last,
+            self.core_first,
+            self.core_last,
+            comb.start,
+            comb.offset,
+            comb.axial,
+            comb.gauss,
+            comb.lorentz,
+            comb.weight,
+            comb.slope,
+            comb.mean_offset,
+            comb.mean_axial,
+            comb.mean_lorentz,
+            comb.variance,
+            self.basis,
+            self.parameter_index,
+            self.row_parameter,
+        )
+        kept = tuple(np.ascontiguousarray(array) for array in arrays)
+        return np.array([entry_of(array) for array in kept], dtype=np.int64), kept
 
     def evaluate(self, values: FloatArray, *, derivatives: bool = True) -> tuple[ReflectionState, FloatArray]:
         """Return the reflections and the coefficient of each slope, (rows, reflections), none without derivatives."""

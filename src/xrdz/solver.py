@@ -13,36 +13,25 @@ that would leave its interval is put on its bound and the others are solved agai
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xrdz import algebra
+from xrdz import algebra, descent
+from xrdz.descent import deviance, set_weights
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError
-from xrdz.kernel import poisson_deviance
-from xrdz.pattern import PatternModel, PhaseColumns
+from xrdz.pattern import PatternModel
 
 BoolArray = NDArray[np.bool_]
 
 PREDICTED_DECREASE = 1e-3
 """The fit has converged when the next step promises less than this decrease of the objective."""
 
-NEARLY, SETTLED_SU = 0.05, 0.005
-"""Below a predicted decrease of `NEARLY` it is enough that every scale would move by less than `SETTLED_SU` su."""
-
 MAX_STEPS = 40
-TRUST_SU = 1.5
-"""No parameter moves by more than this many prior standard uncertainties in one step."""
 
-LINEAR_SWEEPS = 2
-
-ROUNDING = 3e-7
-"""Relative rounding of a calculated intensity; twice its root mean square times the root of all counts is what the
-objective cannot tell from zero."""
-
-SWINGING = 5.0
-"""Predicted decrease below which a step that mostly takes the last one back is shortened; see `minimise`."""
+UNDETERMINED = "the normal equations are singular; a phase or a background term cannot be determined"
 
 
 @dataclass(frozen=True)
@@ -64,27 +53,33 @@ class Noise:
         # Below a fraction of a count the likelihood is flat; the floor keeps weights finite there.
         return cls(diffractogram.intensity, gain, diffractogram.su, 0.2 * float(np.median(gain)))
 
+    @cached_property
+    def fixed_su(self) -> FloatArray:
+        """Explicit standard uncertainties, empty without any, as the compiled functions take them."""
+        return np.empty(0) if self.su is None else np.ascontiguousarray(self.su)
+
     def weights(self, model: FloatArray) -> FloatArray:
         """Return 1 / variance at the expected intensities `model`."""
-        if self.su is not None:
-            return 1.0 / self.su**2
-        return 1.0 / (self.gain * np.maximum(model, self.floor))
+        weights = np.empty(model.size)
+        set_weights(model, self.gain, self.fixed_su, self.floor, weights)
+        return weights
 
     def deviance(self, model: FloatArray) -> float:
         """Return the Poisson deviance of `model`, or chi^2 with explicit uncertainties."""
-        if self.su is not None:
-            return float(np.sum(((self.observed - model) / self.su) ** 2))
-        return float(poisson_deviance(self.observed, model, self.gain, self.floor))
+        return float(deviance(self.observed, model, self.gain, self.fixed_su, self.floor))
 
 
 @dataclass(frozen=True)
 class Point:
-    """The model at one set of nonlinear values, linear parameters solved exactly."""
+    """The model at one set of nonlinear values, linear parameters solved exactly.
+
+    `patterns` are those of unit scale of the phases, (phases, n).
+    """
 
     values: FloatArray
     linear: FloatArray
     model: FloatArray
-    columns: list[PhaseColumns]
+    patterns: FloatArray
     deviance: float
     prior: float
 
@@ -124,7 +119,7 @@ def solve_positive_definite(matrix: FloatArray, right: FloatArray) -> FloatArray
         inverse = np.linalg.inv(scaled + ridge * np.eye(len(scaled)))
         result: FloatArray = (inverse * scale * scale[:, None]) @ right
         return result
-    raise FitError("the normal equations are singular; a phase or a background term cannot be determined")
+    raise FitError(UNDETERMINED)
 
 
 def bounded_step(
@@ -144,22 +139,25 @@ def bounded_step(
     """
     step, active, solved = algebra.bounded_step(matrix, gradient, low, high)
     if not solved:
-        raise FitError("the normal equations are singular; a phase or a background term cannot be determined")
+        raise FitError(UNDETERMINED)
     return step, active
 
 
 def solve_linear(
     design: FloatArray, noise: Noise, lower: FloatArray, upper: FloatArray, model: FloatArray, sweeps: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the linear parameters of maximum likelihood and the model they give; weights start from `model`."""
-    linear = np.zeros(design.shape[0])
-    for _ in range(sweeps):
-        normal, right = algebra.weighted_normal(design, noise.weights(model), noise.observed)
-        linear = bounded_step(normal, right, lower, upper)[0]
-        model = linear @ design
-        if noise.su is not None:
-            break
-    return linear, model
+    """Return the linear parameters of maximum likelihood and the model they give; weights start from `model`.
+
+    Raises
+    ------
+    FitError
+        If the normal equations are singular.
+    """
+    linear, found, weights = np.empty(design.shape[0]), model.copy(), np.empty(model.size)
+    data = (noise.observed, noise.gain, noise.fixed_su, noise.floor)
+    if not descent.solve_linear(design, *data, lower, upper, sweeps, weights, found, linear):
+        raise FitError(UNDETERMINED)
+    return linear, found
 
 
 FixedScale = tuple[int, float]
@@ -174,19 +172,6 @@ def linear_bounds(pattern: PatternModel, fixed_scale: FixedScale | None) -> tupl
     return lower, upper
 
 
-class Workspace:
-    """Memory of one minimisation: blocks of columns that take turns, and the design whose background rows stay."""
-
-    def __init__(self, pattern: PatternModel) -> None:
-        self.spare: list[list[PhaseColumns]] = []
-        self.design = np.empty((pattern.n_linear, pattern.two_theta.size))
-        self.design[len(pattern.phases) :] = pattern.background_columns
-
-    def blocks(self, pattern: PatternModel) -> list[PhaseColumns]:
-        """Return blocks that hold nothing any more."""
-        return self.spare.pop() if self.spare else pattern.blocks()
-
-
 def evaluate(
     pattern: PatternModel,
     noise: Noise,
@@ -194,19 +179,15 @@ def evaluate(
     previous_model: FloatArray,
     *,
     fixed_scale: FixedScale | None = None,
-    workspace: Workspace | None = None,
 ) -> Point:
     """Return the model at nonlinear `values` with the linear parameters solved."""
-    workspace = workspace or Workspace(pattern)
-    columns = pattern.phase_columns(values, out=workspace.blocks(pattern))
-    for number, block in enumerate(columns):
-        workspace.design[number] = block.pattern
+    design = pattern.design(pattern.phase_columns(values, derivatives=False))
     lower, upper = linear_bounds(pattern, fixed_scale)
-    linear, model = solve_linear(workspace.design, noise, lower, upper, previous_model, LINEAR_SWEEPS)
+    linear, model = solve_linear(design, noise, lower, upper, previous_model, descent.LINEAR_SWEEPS)
     table = pattern.parameters
     pull = values - table.prior_mean
     prior = float(pull @ table.prior_precision @ pull)
-    return Point(values, linear, model, columns, noise.deviance(model), prior)
+    return Point(values, linear, model, design[: len(pattern.phases)], noise.deviance(model), prior)
 
 
 def minimise(
@@ -220,125 +201,69 @@ def minimise(
     first_model: FloatArray | None = None,
     fixed_scale: FixedScale | None = None,
 ) -> Minimum:
-    """Minimise the objective of a compiled pattern from nonlinear values `start`.
+    """Minimise the objective of a compiled pattern from nonlinear values `start`; the loop is `descent.descend`.
 
     Parameters
     ----------
     tolerance : predicted decrease of the objective at which to stop
     held : nonlinear parameters kept at their start
     fixed_scale : a phase whose scale is held, for profile likelihoods
+
+    Raises
+    ------
+    FitError
+        If there are fewer points than parameters, or the normal equations are singular.
     """
-    table = pattern.parameters
-    n_linear = pattern.n_linear
-    n_total = n_linear + table.size
-    if noise.observed.size <= n_total:
-        raise FitError(f"{noise.observed.size} points cannot determine {n_total} parameters; widen the range")
-    guess = first_model if first_model is not None else smoothed(noise.observed)
-    workspace = Workspace(pattern)
-
-    def at(values: FloatArray, previous: FloatArray) -> Point:
-        return evaluate(pattern, noise, values, previous, fixed_scale=fixed_scale, workspace=workspace)
-
-    point = at(np.clip(start, table.lower, table.upper), guess)
+    table, instrument, grid = pattern.parameters, pattern.instrument, pattern.grid
+    n_linear, n_points, n_phases = pattern.n_linear, noise.observed.size, len(pattern.phases)
+    size = n_linear + table.size
+    if n_points <= size:
+        raise FitError(f"{n_points} points cannot determine {size} parameters; widen the range")
     linear_lower, linear_upper = linear_bounds(pattern, fixed_scale)
-    lower = np.concatenate((linear_lower, table.lower))
-    upper = np.concatenate((linear_upper, table.upper))
-    local = _Linearisation.at(pattern, noise, point)
-    blur = 2.0 * ROUNDING * float(np.sqrt(np.sum(local.weights * point.model**2)))
-    damping = 1e-4
-    converged = False
-    steps = 0
-    last_step: FloatArray | None = None
-    while True:
-        gradient, hessian = local.gradient, local.hessian
-        place = np.concatenate((point.linear, point.values))
-        low, high = np.minimum(lower - place, 0.0), np.maximum(upper - place, 0.0)
-        box = TRUST_SU * table.prior_su
-        low[n_linear:] = np.maximum(low[n_linear:], -box)
-        high[n_linear:] = np.minimum(high[n_linear:], box)
-        if held is not None:
-            low[n_linear:][held] = high[n_linear:][held] = 0.0
-        step, active = bounded_step(hessian, gradient, low, high)
-        predicted = float(2.0 * gradient @ step - step @ hessian @ step)
-        if predicted < tolerance or (
-            predicted < NEARLY * max(tolerance / PREDICTED_DECREASE, 1.0) and _scales_settled(pattern, hessian, step)
-        ):
-            converged = True
-            break
-        if steps >= max_steps:
-            break
-        damped = hessian + np.diag(damping * np.diag(hessian))
-        trial_step, _ = bounded_step(damped, gradient, low, high)
-        slope = 2.0 * float(gradient @ trial_step)
-        expected = slope - float(trial_step @ hessian @ trial_step)
-        length = 1.0
-        if last_step is not None and predicted < SWINGING:
-            # Where the objective is steeper than the parabola, each step takes a share s of the last one back and they
-            # swing about the minimum; all that would follow add up to step / (1 + s) (Aitken 1926, extrapolation).
-            back = -float(last_step @ hessian @ trial_step) / float(last_step @ hessian @ last_step)
-            length = 1.0 / (1.0 + min(max(back, 0.0), 2.0))
-        for _ in range(8):
-            values = np.clip(point.values + length * trial_step[n_linear:], table.lower, table.upper)
-            trial = at(values, np.maximum(point.model, noise.floor))
-            decrease = point.objective - trial.objective
-            if decrease > -blur or expected < tolerance:
-                break
-            workspace.spare.append(trial.columns)
-            # Where the parabola through both objectives with the slope at the start has its minimum.
-            length *= min(max(0.5 * slope * length / (slope * length - decrease), 0.1), 0.5)
-        steps += 1
-        if decrease <= -blur:
-            # No downhill step is left within rounding: this is the minimum as far as it can be resolved.
-            converged = expected < 100.0 * tolerance
-            break
-        workspace.spare.append(point.columns)
-        point, last_step = trial, length * trial_step
-        local = _Linearisation.at(pattern, noise, point, local.whitened)
-        ratio = decrease / max(expected, 1e-300)
-        if ratio > 0.5:
-            damping *= 0.1
-        elif ratio < 0.2:
-            damping = max(damping * 10.0, 1e-3)
-        damping = max(damping, 1e-9)
-    return Minimum(point, converged, steps, local.normal, gradient, local.whitened, local.weights, active)
-
-
-@dataclass(frozen=True)
-class _Linearisation:
-    """Weights, the Jacobian times their root, J^T W J, the half gradient (score minus prior) and the Hessian."""
-
-    weights: FloatArray
-    whitened: FloatArray
-    normal: FloatArray
-    gradient: FloatArray
-    hessian: FloatArray
-
-    @classmethod
-    def at(cls, pattern: PatternModel, noise: Noise, point: Point, memory: FloatArray | None = None) -> _Linearisation:
-        """Linearise at a point, in the memory of a Jacobian no longer needed."""
-        n_linear, table = pattern.n_linear, pattern.parameters
-        weights = noise.weights(point.model)
-        root = np.sqrt(weights)
-        whitened = pattern.whitened(point.columns, point.linear[: len(pattern.phases)], root, out=memory)
-        normal = algebra.gram(whitened)
-        gradient = whitened @ (root * (noise.observed - point.model))
-        gradient[n_linear:] -= table.prior_precision @ (point.values - table.prior_mean)
-        hessian = normal.copy()
-        hessian[n_linear:, n_linear:] += table.prior_precision
-        return cls(weights, whitened, normal, gradient, hessian)
-
-
-def _scales_settled(pattern: PatternModel, hessian: FloatArray, step: FloatArray) -> bool:
-    """Return whether no scale would move by more than `SETTLED_SU` of its standard uncertainty.
-
-    A flat valley of the width parameters may still promise a little decrease that no mass depends on.
-    """
-    diagonal = 1.0 / np.sqrt(np.maximum(np.diag(hessian), 1e-300))
-    scaled = hessian * diagonal * diagonal[:, None]
-    scaled[np.arange(len(scaled)), np.arange(len(scaled))] += 1e-10
-    variance = np.diag(np.linalg.inv(scaled)) * diagonal**2
-    moves = np.abs(step[: len(pattern.phases)]) / np.sqrt(np.maximum(variance[: len(pattern.phases)], 1e-300))
-    return bool(np.all(moves < SETTLED_SU))
+    values = np.clip(start, table.lower, table.upper)
+    model = smoothed(noise.observed) if first_model is None else first_model.copy()
+    linear, patterns, weights = np.empty(n_linear), np.empty((n_phases, n_points)), np.empty(n_points)
+    whitened, normal, gradient = np.empty((size, n_points)), np.empty((size, size)), np.empty(size)
+    active = np.zeros(size, dtype=np.bool_)
+    phases = np.array([phase.table[0] for phase in pattern.phases])
+    height, prior, steps, ending = descent.descend(
+        pattern.two_theta,
+        grid.coarse,
+        grid.run_first,
+        grid.run_cell,
+        grid.stencil,
+        phases,
+        len(instrument.parameters),
+        instrument.wavelength.principal,
+        instrument.radius_mm,
+        pattern.frozen_satellite,
+        pattern.background_columns,
+        noise.observed,
+        noise.gain,
+        noise.fixed_su,
+        noise.floor,
+        table.prior_mean,
+        table.prior_precision,
+        table.prior_su,
+        np.concatenate((linear_lower, table.lower)),
+        np.concatenate((linear_upper, table.upper)),
+        np.zeros(table.size, dtype=np.bool_) if held is None else held,
+        tolerance,
+        max_steps,
+        values,
+        linear,
+        model,
+        patterns,
+        weights,
+        whitened,
+        normal,
+        gradient,
+        active,
+    )
+    if ending == descent.SINGULAR:
+        raise FitError(UNDETERMINED)
+    point = Point(values, linear, model, patterns, height, prior)
+    return Minimum(point, ending == descent.CONVERGED, steps, normal, gradient, whitened, weights, active)
 
 
 def smoothed(observed: FloatArray) -> FloatArray:
