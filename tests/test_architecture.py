@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("quantify", "detection", "residuals", "microstructure", "standards", "absorption"),
     ("fit", "conditions"),
     ("evidence", "solver", "line_list"),
+    ("descent",),
     ("pattern", "phase_model", "algebra"),
     ("reflection",),
     ("profile", "anisotropy", "background", "kernel", "parameters", "instrument"),

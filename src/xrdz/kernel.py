@@ -41,7 +41,7 @@ TAPER_START = 0.4
 """Where the tail begins, as a fraction of the window half width."""
 
 CENTRAL_REACH = 4.0
-"""|Re z| inside which the series is used; both it and the continued fraction outside are good to 7e-7 of w(0)."""
+"""|Re z| and Im z inside which the series is used; it and the continued fraction outside are good to 7e-7 of w(0)."""
 
 PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL, SATELLITE = range(6)
 """The six basis functions a derivative column can be a multiple of, in the order of the kernel's work arrays."""
@@ -66,7 +66,7 @@ _LENGTH, _SERIES = _weideman(14)
 (_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13) = map(np.float32, _SERIES)
 _REACH, _ROOT, _ZERO, _HALF, _ONE, _TWO = map(np.float32, (_LENGTH, _INVERSE_ROOT_PI, 0.0, 0.5, 1.0, 2.0))
 _N2, _N0, _D4, _D2, _D0 = map(np.float32, (7.0, 8.25, 7.5, 11.25, 1.875))
-_SIX, _TEN, _FIFTEEN = map(np.float32, (6.0, 10.0, 15.0))
+_SIX, _TEN, _FIFTEEN, _THREE, _FLAT, _NEAR = map(np.float32, (6.0, 10.0, 15.0, 3.0, 4.5, CENTRAL_REACH))
 """Numbers of single precision: one of double precision among them would make a loop of it."""
 
 
@@ -132,7 +132,7 @@ def sum_reflections(
         size = max(size, last[j] - first[j])
         most_nodes = max(most_nodes, node_start[j + 1] - node_start[j])
     work, share = np.empty((6, size), dtype=np.float32), np.empty((4, size), dtype=np.float32)
-    node_state, block = np.empty((9, most_nodes), dtype=np.float32), np.empty(9 * BLOCK, dtype=np.float32)
+    node_state, block = np.empty((9, most_nodes), dtype=np.float32), np.empty(11 * BLOCK, dtype=np.float32)
     zones = np.zeros(5, dtype=np.int64)
     origin, inverse_step = coarse[0], 1.0 / (coarse[1] - coarse[0])
 
@@ -243,9 +243,9 @@ def _sum_nodes(
     """Set the six basis functions (6, from `low` on) of one reflection at its core `x` from the nodes begin..end.
 
     Distances are taken in double precision, what follows from them in single: seven digits of a profile, where its
-    series has six. Points go in blocks of a fixed length through memory at fixed places, `block` (9 BLOCK,): offsets,
-    Re w, Im w, the six sums. Loops of known length over memory that is known not to overlap are what a compiler makes
-    vectors of.
+    series has six. Points go in blocks of a fixed length through memory at fixed places, `block` (11 BLOCK,): offsets,
+    what `_series` and `_fraction` set, the six sums. Loops of known length over memory that is known not to overlap are
+    what a compiler makes vectors of.
     `state` (9, nodes) is for what does not depend on the point.
     """
     count = end - begin
@@ -269,44 +269,39 @@ def _sum_nodes(
             block[i] = x[first + i] - centre
         for i in range(here, BLOCK):
             block[i] = block[here - 1]
-        for i in range(3 * BLOCK, 9 * BLOCK):
+        for i in range(5 * BLOCK, 11 * BLOCK):
             block[i] = _ZERO
         middle, half = _HALF * (block[0] + block[BLOCK - 1]), _HALF * (block[BLOCK - 1] - block[0])
         for k in range(count):
             shift, inverse, y = state[0, k], state[1, k], state[2, k]
-            if abs(middle - shift) - half < state[8, k]:
+            if y < _NEAR and abs(middle - shift) - half < state[8, k]:
                 _series(block, shift, inverse, y)
             else:
                 _fraction(block, shift, inverse, y)
             amplitude = state[3, k]
             if not derivatives:
                 for i in range(BLOCK):
-                    block[3 * BLOCK + i] += amplitude * block[BLOCK + i]
+                    block[5 * BLOCK + i] += amplitude * block[BLOCK + i]
                 continue
             slope, steep, axial, narrow = state[4, k], state[5, k], state[6, k], state[7, k]
             level = _HALF * steep
             for i in range(BLOCK):
-                zr = (block[i] - shift) * inverse
-                real, imaginary = block[BLOCK + i], block[2 * BLOCK + i]
-                # w' = -2 z w + 2 i / sqrt(pi) is -2 (fall + i turn).
-                fall = zr * real - y * imaginary
-                turn = zr * imaginary + y * real - _ROOT
-                moved = steep * fall
-                block[3 * BLOCK + i] += amplitude * real
-                block[4 * BLOCK + i] += moved
-                block[5 * BLOCK + i] += narrow * (real - _TWO * (zr * fall - y * turn))
-                block[6 * BLOCK + i] += level * turn
-                block[7 * BLOCK + i] += axial * moved
-                block[8 * BLOCK + i] += slope * real
+                real, moved = block[BLOCK + i], steep * block[2 * BLOCK + i]
+                block[5 * BLOCK + i] += amplitude * real
+                block[6 * BLOCK + i] += moved
+                block[7 * BLOCK + i] += narrow * block[4 * BLOCK + i]
+                block[8 * BLOCK + i] += level * block[3 * BLOCK + i]
+                block[9 * BLOCK + i] += axial * moved
+                block[10 * BLOCK + i] += slope * real
         for row in range(6 if derivatives else 1):
             sink = work[row, low + first : low + first + here]
             for i in range(here):
-                sink[i] = block[(3 + row) * BLOCK + i]
+                sink[i] = block[(5 + row) * BLOCK + i]
 
 
 @compiled
 def _series(block: SingleArray, shift: float, inverse: float, y: float) -> None:
-    """Set w of a block by Weideman's series, its recurrence unrolled.
+    """Set w, w' and w + z w' (real parts, and both of w') of a block by Weideman's series, its recurrence unrolled.
 
     w = 2 p(Z) / (L - iz)^2 + 1 / (sqrt(pi) (L - iz)),  Z = (L + iz) / (L - iz)
     """
@@ -339,34 +334,52 @@ def _series(block: SingleArray, shift: float, inverse: float, y: float) -> None:
         # w = q (2 q p + 1 / sqrt(pi)) with q = 1 / (L - iz)
         inner_r = _TWO * (qr * r - qi * t) + _ROOT
         inner_i = _TWO * (qr * t + qi * r)
-        block[BLOCK + i] = qr * inner_r - qi * inner_i
-        block[2 * BLOCK + i] = qr * inner_i + qi * inner_r
+        real = qr * inner_r - qi * inner_i
+        imaginary = qr * inner_i + qi * inner_r
+        # w' = -2 z w + 2 i / sqrt(pi) is -2 (fall + i turn).
+        fall = zr * real - y * imaginary
+        turn = zr * imaginary + y * real - _ROOT
+        block[BLOCK + i] = real
+        block[2 * BLOCK + i] = fall
+        block[3 * BLOCK + i] = turn
+        block[4 * BLOCK + i] = real - _TWO * (zr * fall - y * turn)
 
 
 @compiled
 def _fraction(block: SingleArray, shift: float, inverse: float, y: float) -> None:
-    """Set w of a block by the sixth convergent of the Laplace continued fraction.
+    """Set w, w' and w + z w' of a block by the sixth convergent of the Laplace continued fraction, with u = 1 / z^2.
 
-    w = (i / sqrt(pi)) z (z^4 - 7 z^2 + 33/4) / (z^6 - 15/2 z^4 + 45/4 z^2 - 15/8)
+    w = (i / (sqrt(pi) z)) (1 - 7 u + 33/4 u^2) / D,  D = 1 - 15/2 u + 45/4 u^2 - 15/8 u^3
+    w' = (2 i / sqrt(pi)) u (-1/2 + 3 u - 15/8 u^2) / D,  w + z w' = (i / (sqrt(pi) z)) u (-1 + 9/2 u) / D
+
+    The derivatives are written without the differences of nearly equal numbers that -2 z w + 2 i / sqrt(pi) is.
     """
     for i in range(BLOCK):
         zr = (block[i] - shift) * inverse
-        sr = zr * zr - y * y
-        si = _TWO * zr * y
-        # numerator z (s^2 - 7 s + 33/4) and denominator s^3 - 15/2 s^2 + 45/4 s - 15/8 with s = z^2
-        ssr = sr * sr - si * si
-        ssi = _TWO * sr * si
-        er = ssr - _N2 * sr + _N0
-        ei = ssi - _N2 * si
-        nr = zr * er - y * ei
-        ni = zr * ei + y * er
-        fr = ssr - _D4 * sr + _D2
-        fi = ssi - _D4 * si
-        dr = sr * fr - si * fi - _D0
-        di = sr * fi + si * fr
-        norm = _ROOT / (dr * dr + di * di)
-        block[BLOCK + i] = -(ni * dr - nr * di) * norm
-        block[2 * BLOCK + i] = (nr * dr + ni * di) * norm
+        norm = _ONE / (zr * zr + y * y)
+        vr, vi = zr * norm, -y * norm
+        ur, ui = vr * vr - vi * vi, _TWO * vr * vi
+        # 1 / D
+        fr, fi = _D2 - _D0 * ur, -_D0 * ui
+        gr, gi = ur * fr - ui * fi - _D4, ur * fi + ui * fr
+        dr, di = _ONE + ur * gr - ui * gi, ur * gi + ui * gr
+        scale = _ROOT / (dr * dr + di * di)
+        dr, di = dr * scale, -di * scale
+        # Numerators; those of w and w + z w' are divided by z afterwards.
+        er, ei = _N0 * ur - _N2, _N0 * ui
+        nr, ni = _ONE + ur * er - ui * ei, ur * ei + ui * er
+        pr, pi = _THREE - _D0 * ur, -_D0 * ui
+        qr, qi = ur * pr - ui * pi - _HALF, ur * pi + ui * pr
+        sr, si = ur * qr - ui * qi, ur * qi + ui * qr
+        hr, hi = _FLAT * ur - _ONE, _FLAT * ui
+        tr, ti = ur * hr - ui * hi, ur * hi + ui * hr
+        # (v / D) for the two, i (a + i b) = -b + i a
+        br, bi = vr * dr - vi * di, vr * di + vi * dr
+        block[BLOCK + i] = -(nr * bi + ni * br)
+        # -2 (fall + i turn) = 2 i s / D
+        block[2 * BLOCK + i] = sr * di + si * dr
+        block[3 * BLOCK + i] = si * di - sr * dr
+        block[4 * BLOCK + i] = -(tr * bi + ti * br)
 
 
 @compiled
