@@ -204,7 +204,7 @@ def test_the_jacobian_agrees_with_central_differences(problem: LmfitProblem) -> 
     jacobian = problem.jacobian(problem.parameters)
     su = np.concatenate((np.abs(problem.values_of(problem.parameters)[0]), problem.pattern.parameters.prior_su))
     for row, (name, lmfit_name) in enumerate(problem.lmfit_names.items()):
-        step = 2e-3 * min(float(su[row]), 0.05) if row >= problem.pattern.n_linear else 1e-4 * float(su[row])
+        step = 5e-3 * min(float(su[row]), 0.05) if row >= problem.pattern.n_linear else 1e-4 * float(su[row])
         ends = []
         for sign in (1.0, -1.0):
             moved = problem.parameters.copy()
