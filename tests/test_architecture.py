@@ -38,7 +38,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("profile", "anisotropy", "background", "kernel", "parameters", "instrument"),
     ("reference", "cif"),
     ("crystal", "scattering", "diffractogram", "fields"),
-    ("wavelength", "findings", "files", "numerals", "compiled", "process"),
+    ("compiled", "machine_code"),
+    ("wavelength", "findings", "files", "numerals", "process"),
     ("errors",),
     ("__init__",),
 )
@@ -63,6 +64,8 @@ DOORS: dict[str, set[str]] = {
     "distributed": {"cluster"},
     "dask": {"cluster"},
     "scipy": {"lmfit_problem"},
+    "numba": {"machine_code"},
+    "llvmlite": {"compiled", "machine_code"},
     "pandas": {"results"},
     "xraydb": set(),
     "gemmi": set(),
@@ -192,14 +195,17 @@ def test_the_fit_path_loads_nothing_heavy(sample_data: Path) -> None:
         "import sys\n"
         "from xrdz.cli import main\n"
         "code = main(['fit', sys.argv[1], '--range', '28:50', '--json'])\n"
-        "heavy = {'lmfit', 'pymatgen', 'matplotlib', 'pandas', 'h5py', 'plotly', 'typst', 'dask', 'scipy.optimize',"
-        " 'scipy.special', 'scipy.stats'} & set(sys.modules)\n"  # numba itself imports scipy.linalg
+        "heavy = {'lmfit', 'pymatgen', 'matplotlib', 'pandas', 'h5py', 'plotly', 'typst', 'dask', 'scipy', 'numba'}"
+        " & set(sys.modules)\n"
         "sys.stderr.write(','.join(sorted(heavy)))\n"
         "sys.exit(code)\n"
     )
     scan = sample_data / "snni_z2.00_low_counts.xy"
-    done = subprocess.run([sys.executable, "-c", code, str(scan)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    # The first process may have to compile, which needs numba; the next one must not.
+    for allowed in ({"", "numba", "scipy", "numba,scipy"}, {""}):
+        done = subprocess.run([sys.executable, "-c", code, str(scan)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0
+        assert done.stderr in allowed
 
 
 def test_every_import_exists() -> None:

@@ -418,13 +418,16 @@ def test_the_gram_matrix_is_numpys() -> None:
     generator = np.random.default_rng(5)
     for rows, points in ((1, 3), (2, 256), (7, 1000), (44, 513)):
         matrix = generator.normal(size=(rows, points))
-        np.testing.assert_allclose(gram(matrix), matrix @ matrix.T, rtol=1e-12, atol=1e-12)
+        product = np.empty((len(matrix), len(matrix)))
+        gram(matrix, product)
+        np.testing.assert_allclose(product, matrix @ matrix.T, rtol=1e-12, atol=1e-12)
 
 
 def test_the_weighted_normal_equations_are_numpys() -> None:
     generator = np.random.default_rng(6)
     design, weights, observed = generator.normal(size=(5, 700)), generator.uniform(0.1, 2.0, 700), np.arange(700.0)
-    normal, right = weighted_normal(design, weights, observed)
+    normal, right = np.empty((len(design), len(design))), np.empty(len(design))
+    weighted_normal(design, weights, observed, normal, right)
     np.testing.assert_allclose(normal, (design * weights) @ design.T, rtol=1e-12)
     np.testing.assert_allclose(right, design @ (weights * observed), rtol=1e-12)
 
@@ -433,10 +436,14 @@ def test_triangular_solutions_are_scipys() -> None:
     generator = np.random.default_rng(7)
     factor = np.tril(generator.normal(size=(9, 9))) + 4.0 * np.eye(9)
     right = generator.normal(size=9)
-    np.testing.assert_allclose(solve_lower(factor, right), solve_triangular(factor, right, lower=True), rtol=1e-12)
+    solution = right.copy()
+    solve_lower(factor, solution)
+    np.testing.assert_allclose(solution, solve_triangular(factor, right, lower=True), rtol=1e-12)
     for size in (9, 4):
         expected = solve_triangular(factor[:size, :size].T, right[:size])
-        np.testing.assert_allclose(solve_lower_transposed(factor, right[:size]), expected, rtol=1e-12)
+        solution = right[:size].copy()
+        solve_lower_transposed(factor, solution)
+        np.testing.assert_allclose(solution, expected, rtol=1e-12)
 
 
 def test_points_are_summed_and_moved() -> None:

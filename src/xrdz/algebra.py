@@ -13,16 +13,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xrdz.compiled import compiled
-from xrdz.diffractogram import FloatArray
-
-BoolArray = NDArray[np.bool_]
+from xrdz.compiled import BoolArray, FloatArray, FloatRows, compiled
 
 
 @compiled
-def factorise(matrix: FloatArray, ridge: float) -> bool:
+def factorise(matrix: FloatRows, ridge: float) -> bool:
     """Overwrite the lower triangle with the Cholesky factor of `matrix + ridge * 1`; False if it is not positive."""
     size = matrix.shape[0]
     for j in range(size):
@@ -45,10 +41,13 @@ def factorise(matrix: FloatArray, ridge: float) -> bool:
 
 
 @compiled
-def weighted_normal(design: FloatArray, weights: FloatArray, observed: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return D W D^T and D W y of a design D (k, n), weights W and observations y (n,)."""
+def weighted_normal(
+    design: FloatRows, weights: FloatArray, observed: FloatArray, normal: FloatRows, right: FloatArray
+) -> None:
+    """Set D W D^T and D W y of a design D (k, n), weights W and observations y (n,)."""
     size, n = design.shape
-    normal, right = np.zeros((size, size)), np.zeros(size)
+    normal[:, :] = 0.0
+    right[:] = 0.0
     chunk = 512
     weighted = np.empty(chunk)
     for begin in range(0, n, chunk):
@@ -70,14 +69,13 @@ def weighted_normal(design: FloatArray, weights: FloatArray, observed: FloatArra
     for a in range(size):
         for b in range(a):
             normal[b, a] = normal[a, b]
-    return normal, right
 
 
 @compiled
-def gram(rows: FloatArray) -> FloatArray:
-    """Return R R^T of rows R (k, n), two by two rows in pieces that stay in the processor's cache."""
+def gram(rows: FloatRows, result: FloatRows) -> None:
+    """Set R R^T of rows R (k, n), two by two rows in pieces that stay in the processor's cache."""
     size, n = rows.shape
-    result = np.zeros((size, size))
+    result[:, :] = 0.0
     chunk = 256
     for begin in range(0, n, chunk):
         end = min(begin + chunk, n)
@@ -107,25 +105,28 @@ def gram(rows: FloatArray) -> FloatArray:
     for p in range(size):
         for q in range(p):
             result[q, p] = result[p, q]
-    return result
 
 
 @compiled
-def sums_of_points(rows: FloatArray, multiplier: FloatArray, factor: int) -> FloatArray:
-    """Return the sums over every `factor` neighbouring points of rows (k, n) times `multiplier` (n,)."""
-    count = rows.shape[1] // factor
-    out = np.empty((rows.shape[0], count))
+def set_sums_of_points(rows: FloatRows, multiplier: FloatArray, factor: int, out: FloatRows) -> None:
+    """Set the sums over every `factor` neighbouring points of rows (k, n) times `multiplier` (n,)."""
     for row in range(rows.shape[0]):
-        for i in range(count):
+        for i in range(out.shape[1]):
             total = 0.0
             for k in range(i * factor, (i + 1) * factor):
                 total += rows[row, k] * multiplier[k]
             out[row, i] = total
+
+
+def sums_of_points(rows: FloatRows, multiplier: FloatArray, factor: int) -> FloatRows:
+    """Return the sums over every `factor` neighbouring points of rows (k, n) times `multiplier` (n,)."""
+    out = np.empty((rows.shape[0], rows.shape[1] // factor))
+    set_sums_of_points(rows, multiplier, factor, out)
     return out
 
 
 @compiled
-def interpolate_moved(x: FloatArray, values: FloatArray, moves: FloatArray, out: FloatArray) -> None:
+def interpolate_moved(x: FloatArray, values: FloatArray, moves: FloatRows, out: FloatRows) -> None:
     """Set out[k] = values(x + moves[k]) by linear interpolation, constant beyond the ends; x + moves ascends."""
     last = x.size - 1
     for k in range(moves.shape[0]):
@@ -140,41 +141,37 @@ def interpolate_moved(x: FloatArray, values: FloatArray, moves: FloatArray, out:
 
 
 @compiled
-def solve_lower(factor: FloatArray, right: FloatArray) -> FloatArray:
-    """Return the solution of L x = right."""
-    solution = right.copy()
-    for i in range(right.size):
+def solve_lower(factor: FloatRows, solution: FloatArray) -> None:
+    """Solve L x = right in place."""
+    for i in range(solution.size):
         total = solution[i]
         for k in range(i):
             total -= factor[i, k] * solution[k]
         solution[i] = total / factor[i, i]
-    return solution
 
 
 @compiled
-def solve_lower_transposed(factor: FloatArray, right: FloatArray) -> FloatArray:
-    """Return the solution of L^T x = right with the leading block of L of the size of `right`."""
-    solution = right.copy()
-    for i in range(right.size - 1, -1, -1):
+def solve_lower_transposed(factor: FloatRows, solution: FloatArray) -> None:
+    """Solve L^T x = right in place, with the leading block of L of the size of `solution`."""
+    for i in range(solution.size - 1, -1, -1):
         solution[i] /= factor[i, i]
         for k in range(i):
             solution[k] -= factor[i, k] * solution[i]
-    return solution
 
 
 @compiled
-def solve_factorised(factor: FloatArray, right: FloatArray) -> None:
+def solve_factorised(factor: FloatRows, solution: FloatArray) -> None:
     """Solve L L^T x = right in place."""
-    right[:] = solve_lower_transposed(factor, solve_lower(factor, right))
+    solve_lower(factor, solution)
+    solve_lower_transposed(factor, solution)
 
 
 @compiled
-def solve_scaled(matrix: FloatArray, right: FloatArray) -> tuple[FloatArray, bool]:
+def solve_scaled(matrix: FloatRows, right: FloatArray, solution: FloatArray) -> bool:
     """Solve a symmetric positive system scaled to a unit diagonal; a tiny ridge saves a singular one.
 
     Returns
     -------
-    solution : (k,)
     solved : False when no ridge up to 1e-3 made the matrix positive
     """
     size = right.size
@@ -188,21 +185,22 @@ def solve_scaled(matrix: FloatArray, right: FloatArray) -> tuple[FloatArray, boo
             for k in range(i + 1):
                 work[i, k] = matrix[i, k] * scale[i] * scale[k]
         if factorise(work, ridge):
-            solution = right * scale
+            for i in range(size):
+                solution[i] = right[i] * scale[i]
             solve_factorised(work, solution)
-            return solution * scale, True
+            for i in range(size):
+                solution[i] *= scale[i]
+            return True
         ridge = max(10.0 * ridge, 1e-13)
-    return np.zeros(size), False
+    return False
 
 
 @compiled
 def bounded_step(
-    matrix: FloatArray, gradient: FloatArray, low: FloatArray, high: FloatArray
-) -> tuple[FloatArray, BoolArray, bool]:
-    """Return the bounded minimiser of the quadratic, which bounds are active, and whether the system was solvable."""
+    matrix: FloatRows, gradient: FloatArray, low: FloatArray, high: FloatArray, step: FloatArray, active: BoolArray
+) -> bool:
+    """Set the bounded minimiser of the quadratic and which bounds are active; return whether there was a solution."""
     size = gradient.size
-    step = np.zeros(size)
-    active = np.zeros(size, dtype=np.bool_)
     for i in range(size):
         step[i] = min(max(0.0, low[i]), high[i])
         blocked = (low[i] >= 0.0 and gradient[i] < 0.0) or (high[i] <= 0.0 and gradient[i] > 0.0)
@@ -227,9 +225,9 @@ def bounded_step(
                 right[a] = total
                 for b in range(a + 1):
                     reduced[a, b] = matrix[i, free[b]]
-            solution, solved = solve_scaled(reduced, right)
-            if not solved:
-                return np.zeros(size), active, False
+            solution = np.empty(count)
+            if not solve_scaled(reduced, right, solution):
+                return False
             # Go towards the free minimum as far as the first bound in the way; the quadratic falls all along.
             reach = 1.0
             for a in range(count):
@@ -266,4 +264,4 @@ def bounded_step(
         if worst < 0:
             break
         active[worst] = False
-    return step, active, True
+    return True

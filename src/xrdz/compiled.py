@@ -1,44 +1,144 @@
-"""The one door to numba: how every compiled function of this package is compiled.
+"""Functions that run as machine code: made once per machine, afterwards loaded without a compiler.
 
-Compiled code is cached on disk, beside the source or, where that is read-only, in the user's cache folder, so that
-nobody waits for the compiler twice.
+A function marked `compiled` is plain Python with loops over arrays, in the part of the language numba can translate. On
+its first call on a machine `machine_code` translates it, with everything it calls, to one object file; every process
+after that, and the one that made it, maps that file with llvmlite alone. So nobody waits for the compiler twice, no
+process pays for importing it (300 ms and 70 MB), and the same digits come out whichever process came first.
+
+Arguments go over by address, so they must be what the annotations say:
+
+    FloatArray, FloatRows      one and two dimensions of float64         SingleArray, SingleRows     of float32
+    IntArray, IntRows          of int64                                  BoolArray                   of bool
+
+C-contiguous; plus float, int and bool. Results are numbers; arrays are written to in place.
 """
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
+import os
+import struct
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property, update_wrapper
+from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-Function = TypeVar("Function", bound=Callable[..., object])
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from xrdz.errors import XrdzError
+from xrdz.files import write_whole
 
-FAST = {"reassoc", "contract", "arcp", "nsz"}
-"""Floating-point freedoms granted to the compiler; NaN and infinity keep their meaning."""
+Function = TypeVar("Function", bound=Callable[..., object])
+
+FloatArray = NDArray[np.float64]
+FloatRows = NDArray[np.float64]
+SingleArray = NDArray[np.float32]
+SingleRows = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+IntRows = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+ARRAYS: dict[str, tuple[np.dtype[Any], int]] = {
+    "FloatArray": (np.dtype(np.float64), 1),
+    "FloatRows": (np.dtype(np.float64), 2),
+    "SingleArray": (np.dtype(np.float32), 1),
+    "SingleRows": (np.dtype(np.float32), 2),
+    "IntArray": (np.dtype(np.int64), 1),
+    "IntRows": (np.dtype(np.int64), 2),
+    "BoolArray": (np.dtype(np.bool_), 1),
+}
+"""Element type and dimensions of each annotation."""
+
+NUMBERS = {"float": float, "int": int, "bool": bool}
+
+Entry = Callable[[Any, Any], None]
+
+
+class CompiledFunction:
+    """A function that runs as machine code; `python` is what it was written as."""
+
+    def __init__(self, python: FunctionType) -> None:
+        self.python = python
+        update_wrapper(self, python)
+
+    @property
+    def parameters(self) -> list[str]:
+        """Annotations of the parameters."""
+        names = self.python.__code__.co_varnames[: self.python.__code__.co_argcount]
+        return [self.python.__annotations__[name] for name in names]
+
+    @property
+    def results(self) -> list[str]:
+        """Annotations of the results, none for None."""
+        text = str(self.python.__annotations__["return"])
+        if text == "None":
+            return []
+        return [part.strip() for part in text.removeprefix("tuple[").removesuffix("]").split(",")]
+
+    @property
+    def name(self) -> str:
+        """Name of its object file."""
+        return f"{self.python.__module__.rpartition('.')[2]}.{self.python.__name__.strip('_')}"
+
+    @cached_property
+    def entry(self) -> Entry:
+        """The machine code, called with a table of words and one of doubles."""
+        return load(self)
+
+    @cached_property
+    def _kinds(self) -> list[tuple[np.dtype[Any] | None, int]]:
+        return [ARRAYS.get(annotation, (None, annotation == "float")) for annotation in self.parameters]
+
+    def __call__(self, *arguments: Any) -> Any:
+        words: list[int] = []
+        doubles: list[float] = []
+        for (dtype, dimensions), argument in zip(self._kinds, arguments, strict=True):
+            if dtype is None:
+                if dimensions:
+                    doubles.append(argument)
+                else:
+                    words.append(int(argument))
+                continue
+            if (argument.dtype is not dtype and argument.dtype != dtype) or argument.ndim != dimensions:
+                raise TypeError(f"{self.name}: expected {dtype} of {dimensions} dimensions, not {argument.dtype}")
+            if not argument.flags.c_contiguous:
+                raise TypeError(f"{self.name}: expected an array in C order, got strides {argument.strides}")
+            words.append(argument.__array_interface__["data"][0])
+            words.extend(argument.shape)
+        results = self.results
+        table = (ctypes.c_double * (len(doubles) + len(results) + 1))(*doubles)
+        self.entry((ctypes.c_int64 * len(words))(*words), table)
+        if not table[-1]:
+            raise MemoryError(f"{self.name}: there is no memory for its work")
+        found = [NUMBERS[kind](value) for kind, value in zip(results, table[len(doubles) : -1], strict=True)]
+        return None if not found else found[0] if len(found) == 1 else tuple(found)
 
 
 def compiled(function: Function) -> Function:
-    """Return the function compiled to machine code on its first call.
-
-    Inner functions are always inlined: left to the linker, the process that compiles and those that load its code from
-    disk may resolve them to copies that differ in the last digit.
-    """
-    return cast(Function, numba.njit(cache=True, forceinline=True, fastmath=FAST, error_model="numpy")(function))
-
-
-def spelled_out(function: Function) -> Function:
-    """Return a compiled function that stands in its callers as if written there, so that it is compiled once less."""
-    options: dict[str, Any] = {"cache": True, "inline": "always", "fastmath": FAST, "error_model": "numpy"}
-    return cast(Function, numba.njit(**options)(function))
+    """Return the function as one that runs as machine code."""
+    return cast(Function, CompiledFunction(cast(FunctionType, function)))
 
 
 # --- arrays by address ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """A function that only translated code has; `machine_code` knows it by its name."""
+
+    name: str
+
+
+doubles = cast(Callable[[IntArray], FloatArray], Primitive("doubles"))
+double_rows = cast(Callable[[IntArray], FloatRows], Primitive("double_rows"))
+integers = cast(Callable[[IntArray], IntArray], Primitive("integers"))
+integer_rows = cast(Callable[[IntArray], IntRows], Primitive("integer_rows"))
+"""The array that address, rows and columns stand for; see `entry_of`."""
 
 
 def entry_of(array: NDArray[Any]) -> tuple[int, int, int]:
@@ -52,39 +152,90 @@ def entry_of(array: NDArray[Any]) -> tuple[int, int, int]:
     if array.dtype not in (np.float64, np.int64) or not array.flags.c_contiguous:
         raise TypeError(f"an array of {array.dtype} in {array.strides} cannot be passed by its address")
     rows, columns = array.shape if array.ndim == 2 else (array.size, 0)
-    return array.ctypes.data, rows, columns
+    return array.__array_interface__["data"][0], rows, columns
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typing_context: Any, address: Any) -> Any:
-    """Return the pointer that an integer is."""
-    del typing_context, address
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.voidptr(types.int64), code
+# --- object files -----------------------------------------------------------------------------------------------------
 
 
-@compiled
-def doubles(entry: IntArray) -> FloatArray:
-    """Return the array of doubles that address and size stand for; see `entry_of`."""
-    return numba.carray(_pointer(entry[0]), (entry[1],), np.float64)  # type: ignore[no-any-return]
+def load(function: CompiledFunction) -> Entry:
+    """Return the machine code of a function, made first where there is none for this processor and these sources."""
+    name = f"{function.name}-{key()}.o"
+    for folder in folders():
+        with_symbol = folder / name
+        if with_symbol.is_file():
+            return _mapped(with_symbol.read_bytes())
+    from xrdz import machine_code
+
+    try:
+        content = machine_code.object_file(function)
+    except XrdzError:
+        # A numba that builds its code in another way: its own linker then, and the wait in every process.
+        return machine_code.in_process(function)
+    for folder in folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / name, content)
+        except (OSError, XrdzError):
+            continue
+        break
+    return _mapped(content)
 
 
-@compiled
-def double_rows(entry: IntArray) -> FloatArray:
-    """Return the array of rows of doubles that address, rows and columns stand for."""
-    return numba.carray(_pointer(entry[0]), (entry[1], entry[2]), np.float64)  # type: ignore[no-any-return]
+def folders() -> list[Path]:
+    """Return where object files are kept: beside the sources, or where that is read-only in the user's cache."""
+    beside = Path(__file__).resolve().parent / "__pycache__"
+    if sys.platform == "win32":
+        user = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local")))
+    elif sys.platform == "darwin":
+        user = Path.home() / "Library" / "Caches"
+    else:
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [beside, user / "xrdz"]
 
 
-@compiled
-def integers(entry: IntArray) -> IntArray:
-    """Return the array of integers that address and size stand for."""
-    return numba.carray(_pointer(entry[0]), (entry[1],), np.int64)  # type: ignore[no-any-return]
+@cache
+def key() -> str:
+    """Return a hash of what the machine code depends on: sources, translators and the processor."""
+    from importlib.metadata import version
+
+    import llvmlite.binding as llvm
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).resolve().parent.glob("*.py")):
+        content = path.read_bytes()
+        if b"@compiled" in content or path.name in ("compiled.py", "machine_code.py"):
+            digest.update(content)
+    for text in (version("numba"), version("llvmlite"), version("numpy"), sys.version, sys.platform):
+        digest.update(text.encode())
+    digest.update(llvm.get_host_cpu_name().encode())
+    digest.update(llvm.get_host_cpu_features().flatten().encode())
+    return digest.hexdigest()[:16]
 
 
-@compiled
-def integer_rows(entry: IntArray) -> IntArray:
-    """Return the array of rows of integers that address, rows and columns stand for."""
-    return numba.carray(_pointer(entry[0]), (entry[1], entry[2]), np.int64)  # type: ignore[no-any-return]
+SYMBOL = struct.Struct(">H")
+"""An object file is stored behind the length and the name of its entry."""
+
+
+@cache
+def _engine() -> Any:
+    """Return the linker of this process: it only maps object files, nothing is compiled with it."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def _mapped(content: bytes) -> Entry:
+    """Return the entry of an object file, mapped into this process."""
+    import llvmlite.binding as llvm
+
+    (length,) = SYMBOL.unpack_from(content)
+    symbol, code = content[SYMBOL.size : SYMBOL.size + length].decode(), content[SYMBOL.size + length :]
+    engine = _engine()
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    prototype = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(ctypes.c_double))
+    return cast(Entry, prototype(engine.get_function_address(symbol)))

@@ -10,16 +10,23 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xrdz import algebra
-from xrdz.compiled import compiled, double_rows, doubles, integer_rows, integers, spelled_out
-from xrdz.diffractogram import FloatArray
-from xrdz.kernel import SingleArray, add_whitened, poisson_deviance, sum_reflections
+from xrdz.algebra import bounded_step, factorise, gram, solve_factorised, weighted_normal
+from xrdz.compiled import (
+    BoolArray,
+    FloatArray,
+    FloatRows,
+    IntArray,
+    IntRows,
+    SingleRows,
+    compiled,
+    double_rows,
+    doubles,
+    integer_rows,
+    integers,
+)
+from xrdz.kernel import add_whitened, poisson_deviance, sum_reflections
 from xrdz.reflection import AREA, CENTRE, GAUSS, WIDTH, reflect
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 FIELDS = (
     "hkl",
@@ -95,6 +102,7 @@ FIELDS = (
     PARAMETER_INDEX,
     ROW_PARAMETER,
 ) = range(len(FIELDS))
+N_FIELDS = len(FIELDS)
 
 KAPPA, SATELLITE_SHARE = 5, 8
 """Places of two of `phase_model.GLOBAL_NAMES`."""
@@ -121,9 +129,9 @@ Where the objective is steeper than the parabola, each step takes a share s of t
 the minimum; all that would follow add up to step / (1 + s) (Aitken 1926, Proc. R. Soc. Edinb. 46, 289)."""
 
 
-@spelled_out
+@compiled
 def _phase_columns(
-    entry: IntArray,
+    entry: IntRows,
     values: FloatArray,
     n_common: int,
     wavelength: float,
@@ -133,9 +141,9 @@ def _phase_columns(
     coarse: FloatArray,
     run_first: IntArray,
     run_cell: IntArray,
-    stencil: FloatArray,
+    stencil: FloatRows,
     pattern: FloatArray,
-    slopes: SingleArray,
+    slopes: SingleRows,
 ) -> None:
     """Set the pattern of unit scale of one phase, and its slopes."""
     chain, places = double_rows(entry[CHAIN]), integers(entry[PARAMETER_INDEX])
@@ -236,7 +244,7 @@ def deviance(observed: FloatArray, model: FloatArray, gain: FloatArray, su: Floa
 
 @compiled
 def solve_linear(
-    design: FloatArray,
+    design: FloatRows,
     observed: FloatArray,
     gain: FloatArray,
     su: FloatArray,
@@ -249,13 +257,13 @@ def solve_linear(
     linear: FloatArray,
 ) -> bool:
     """Set the linear parameters of maximum likelihood and the model they give; weights start from `model`."""
+    size = linear.size
+    normal, right, active = np.empty((size, size)), np.empty(size), np.empty(size, dtype=np.bool_)
     for _ in range(sweeps):
         set_weights(model, gain, su, floor, weights)
-        normal, right = algebra.weighted_normal(design, weights, observed)
-        step, _, solved = algebra.bounded_step(normal, right, lower, upper)
-        if not solved:
+        weighted_normal(design, weights, observed, normal, right)
+        if not bounded_step(normal, right, lower, upper, linear, active):
             return False
-        linear[:] = step
         model[:] = 0.0
         for row in range(linear.size):
             height, source = linear[row], design[row]
@@ -267,7 +275,7 @@ def solve_linear(
 
 
 @compiled
-def _scales_settled(n_phases: int, hessian: FloatArray, step: FloatArray) -> bool:
+def _scales_settled(n_phases: int, hessian: FloatRows, step: FloatArray) -> bool:
     """Return whether no scale would move by more than `SETTLED_SU` of its standard uncertainty.
 
     A flat valley of the width parameters may still promise a little decrease that no mass depends on.
@@ -278,12 +286,12 @@ def _scales_settled(n_phases: int, hessian: FloatArray, step: FloatArray) -> boo
         scale[i] = 1.0 / math.sqrt(max(hessian[i, i], 1e-300))
         for k in range(i + 1):
             work[i, k] = hessian[i, k] * scale[i] * scale[k]
-    if not algebra.factorise(work, 1e-10):
+    if not factorise(work, 1e-10):
         return False
     for phase in range(n_phases):
         unit[:] = 0.0
         unit[phase] = 1.0
-        algebra.solve_factorised(work, unit)
+        solve_factorised(work, unit)
         if abs(step[phase]) > SETTLED_SU * math.sqrt(max(unit[phase], 1e-300)) * scale[phase]:
             return False
     return True
@@ -295,32 +303,30 @@ def descend(
     coarse: FloatArray,
     run_first: IntArray,
     run_cell: IntArray,
-    stencil: FloatArray,
-    table: IntArray,
+    stencil: FloatRows,
+    table: IntRows,
     n_common: int,
     wavelength: float,
     radius: float,
     frozen_satellite: float,
-    background: FloatArray,
+    background: FloatRows,
     observed: FloatArray,
     gain: FloatArray,
     su: FloatArray,
     floor: float,
-    prior_mean: FloatArray,
-    prior_precision: FloatArray,
-    prior_su: FloatArray,
-    lower: FloatArray,
-    upper: FloatArray,
+    prior: FloatRows,
+    prior_precision: FloatRows,
+    bounds: FloatRows,
     held: BoolArray,
     tolerance: float,
     max_steps: int,
     values: FloatArray,
     linear: FloatArray,
     model: FloatArray,
-    patterns: FloatArray,
+    patterns: FloatRows,
     weights: FloatArray,
-    whitened: FloatArray,
-    normal: FloatArray,
+    whitened: FloatRows,
+    normal: FloatRows,
     gradient: FloatArray,
     active: BoolArray,
 ) -> tuple[float, float, int, int]:
@@ -328,23 +334,25 @@ def descend(
 
     Parameters
     ----------
-    table : (phases, fields, 3); n_common, wavelength, radius, frozen_satellite : shared by the phases
+    table : (phases fields, 3), the rows of all phases one after the other
+    n_common, wavelength, radius, frozen_satellite : shared by the phases
     background : (terms, n); observed, gain, su : (n,), `su` empty for counts
-    prior_mean, prior_precision, prior_su, held : of the nonlinear parameters
-    lower, upper : of linear, then nonlinear parameters
+    prior, prior_precision, held : mean and su (2, k), precision (k, k) of the nonlinear parameters, and which stay
+    bounds : (2, parameters) lower and upper ones of linear, then nonlinear parameters
     values, model : start on entry, `model` being a guess of the expected intensities
     linear, patterns, weights, whitened, normal, gradient, active : output, as in `solver.Minimum`
 
     Returns
     -------
-    deviance, prior, steps, ending : one of `NOT_CONVERGED`, `CONVERGED`, `SINGULAR`
+    deviance, prior term, steps, ending : one of `NOT_CONVERGED`, `CONVERGED`, `SINGULAR`
     """
     n_phases, n = patterns.shape
     n_linear = linear.size
     size = n_linear + values.size
+    prior_mean, prior_su, lower, upper = prior[0], prior[1], bounds[0], bounds[1]
     row_start = np.zeros(n_phases + 1, dtype=np.int64)
     for phase in range(n_phases):
-        row_start[phase + 1] = row_start[phase] + table[phase, BASIS, 1]
+        row_start[phase + 1] = row_start[phase] + table[phase * N_FIELDS + BASIS, 1]
     slopes = np.empty((row_start[n_phases], n), dtype=np.float32)
     design = np.empty((n_linear, n))
     design[n_phases:] = background
@@ -352,10 +360,10 @@ def descend(
     root, scratch = np.empty(n), np.empty(n)
     hessian, damped = np.empty((size, size)), np.empty((size, size))
     low, high, place = np.empty(size), np.empty(size), np.empty(size)
-    last_step = np.zeros(size)
+    last_step, on_bound = np.zeros(size), np.zeros(size, dtype=np.bool_)
     has_last = False
     damping, length, decrease, expected, predicted, blur = 1e-4, 1.0, 0.0, 0.0, 0.0, 0.0
-    height = prior = math.inf
+    height = pull_height = math.inf
     steps = tries = 0
     ending = NOT_CONVERGED
     step = np.zeros(size)
@@ -365,7 +373,7 @@ def descend(
         # The model at the trial values, its linear parameters solved.
         for phase in range(n_phases):
             _phase_columns(
-                table[phase],
+                table[phase * N_FIELDS : (phase + 1) * N_FIELDS],
                 trial_values,
                 n_common,
                 wavelength,
@@ -394,7 +402,7 @@ def descend(
             trial_model,
             trial_linear,
         ):
-            return height, prior, steps, SINGULAR
+            return height, pull_height, steps, SINGULAR
         trial_prior = 0.0
         for a in range(values.size):
             pull = 0.0
@@ -404,7 +412,7 @@ def descend(
         trial_height = deviance(observed, trial_model, gain, su, floor)
 
         if not first:
-            decrease = height + prior - trial_height - trial_prior
+            decrease = height + pull_height - trial_height - trial_prior
             if not (decrease > -blur or expected < tolerance) and tries < 7:
                 # Where the parabola through both objectives with the slope at the start has its minimum.
                 tries += 1
@@ -431,7 +439,7 @@ def descend(
         # The trial is the new place: linearise there.
         values[:], linear[:], model[:] = trial_values, trial_linear, trial_model
         patterns[:] = design[:n_phases]
-        height, prior = trial_height, trial_prior
+        height, pull_height = trial_height, trial_prior
         set_weights(model, gain, su, floor, weights)
         for i in range(n):
             root[i] = math.sqrt(weights[i])
@@ -442,10 +450,10 @@ def descend(
             for i in range(n):
                 sink[i] = source[i] * root[i]
         for phase in range(n_phases):
-            target = integers(table[phase, ROW_PARAMETER]) + n_linear
+            target = integers(table[phase * N_FIELDS + ROW_PARAMETER]) + n_linear
             part = slopes[row_start[phase] : row_start[phase + 1]]
             add_whitened(part, linear[phase], target, root, written, whitened)
-        normal[:] = algebra.gram(whitened)
+        gram(whitened, normal)
         for k in range(size):
             source = whitened[k]
             total = 0.0
@@ -482,9 +490,8 @@ def descend(
             if attempt == 1:
                 for k in range(size):
                     damped[k, k] += damping * hessian[k, k]
-            step, on_bound, solved = algebra.bounded_step(damped, gradient, low, high)
-            if not solved:
-                return height, prior, steps, SINGULAR
+            if not bounded_step(damped, gradient, low, high, step, on_bound):
+                return height, pull_height, steps, SINGULAR
             expected = _promise(hessian, gradient, step)
             if attempt == 0:
                 active[:] = on_bound
@@ -507,11 +514,11 @@ def descend(
         for k in range(values.size):
             moved = values[k] + length * step[n_linear + k]
             trial_values[k] = min(max(moved, lower[n_linear + k]), upper[n_linear + k])
-    return height, prior, steps, ending
+    return height, pull_height, steps, ending
 
 
 @compiled
-def _product(left: FloatArray, matrix: FloatArray, right: FloatArray) -> float:
+def _product(left: FloatArray, matrix: FloatRows, right: FloatArray) -> float:
     """Return l^T M r."""
     total = 0.0
     for a in range(left.size):
@@ -523,7 +530,7 @@ def _product(left: FloatArray, matrix: FloatArray, right: FloatArray) -> float:
 
 
 @compiled
-def _promise(hessian: FloatArray, gradient: FloatArray, step: FloatArray) -> float:
+def _promise(hessian: FloatRows, gradient: FloatArray, step: FloatArray) -> float:
     """Return the decrease that the parabola promises, 2 g^T d - d^T H d."""
     total = 0.0
     for k in range(step.size):

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from xrdz.algebra import gram, interpolate_moved, solve_lower, solve_lower_transposed, sums_of_points
+from xrdz.algebra import interpolate_moved, solve_lower, solve_lower_transposed, sums_of_points
 from xrdz.anisotropy import Extension
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
@@ -423,7 +423,7 @@ class _Problem:
         )
         residual = root * (noise.observed - minimum.point.model)
         cross = (extra @ minimum.whitened.T)[:, known]
-        normal = np.block([[minimum.normal[np.ix_(known, known)], cross.T], [cross, gram(extra)]])
+        normal = np.block([[minimum.normal[np.ix_(known, known)], cross.T], [cross, extra @ extra.T]])
         gradient = np.concatenate(((minimum.whitened @ residual)[known], extra @ residual))
         table = pattern.parameters
         own = slice(n_phases, n_phases + table.size)
@@ -439,7 +439,8 @@ class _Problem:
         scale = np.sqrt(np.maximum(np.diag(normal)[free], 1e-300))
         matrix = normal[np.ix_(free, free)] / scale / scale[:, None] + 1e-12 * np.eye(free.size)
         factor = np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
-        half = solve_lower(factor, gradient[free] / scale)
+        half = gradient[free] / scale
+        solve_lower(factor, half)
         explained = np.cumsum(half**2)
         orders = tuple(range(4, most + 1))
         ends = [free.size - most + terms for terms in orders]
@@ -453,7 +454,9 @@ class _Problem:
         body_free = free[free < n_phases + table.size]
         for row, end in enumerate(ends):
             if probability[row] > 1e-4:
-                solution = solve_lower_transposed(factor, half[:end]) / scale[:end]
+                solution = half[:end].copy()
+                solve_lower_transposed(factor, solution)
+                solution /= scale[:end]
                 steps[row, body_free] = solution[: body_free.size]
         return OrderChoice(orders, criterion, probability, steps)
 

@@ -25,14 +25,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xrdz.compiled import compiled
-from xrdz.diffractogram import FloatArray
-
-IntArray = NDArray[np.int64]
-SingleArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
+from xrdz.compiled import BoolArray, FloatArray, FloatRows, IntArray, SingleArray, SingleRows, compiled
 
 BLOCK = 16
 """Points that go through the profile at a time."""
@@ -76,7 +70,7 @@ def sum_reflections(
     coarse: FloatArray,
     run_first: IntArray,
     run_cell: IntArray,
-    stencil: FloatArray,
+    stencil: FloatRows,
     centre: FloatArray,
     gauss_squared: FloatArray,
     lorentz: FloatArray,
@@ -99,9 +93,9 @@ def sum_reflections(
     variance: FloatArray,
     area: FloatArray,
     basis: IntArray,
-    coefficient: FloatArray,
+    coefficient: FloatRows,
     pattern: FloatArray,
-    slopes: SingleArray,
+    slopes: SingleRows,
 ) -> None:
     """Sum all reflections of one phase into `pattern` and `slopes`, in place.
 
@@ -235,10 +229,10 @@ def _sum_nodes(
     node_weight: FloatArray,
     node_slope: FloatArray,
     derivatives: bool,
-    state: SingleArray,
+    state: SingleRows,
     block: SingleArray,
     low: int,
-    work: SingleArray,
+    work: SingleRows,
 ) -> None:
     """Set the six basis functions (6, from `low` on) of one reflection at its core `x` from the nodes begin..end.
 
@@ -391,7 +385,7 @@ def _set_tail(
     gamma: float,
     variance: float,
     derivatives: bool,
-    work: SingleArray,
+    work: SingleRows,
 ) -> None:
     """Set T(d) and its derivatives by position, squared Gaussian and Lorentzian width."""
     # Slices that start at zero and are known to be contiguous are what a compiler makes vectors of.
@@ -430,7 +424,7 @@ def _taper(
     half_window: float,
     sign: float,
     derivatives: bool,
-    work: SingleArray,
+    work: SingleRows,
 ) -> None:
     """Multiply T and its derivatives by t(d), with a negative `sign` by 1 - t(d)."""
     x, value, position = points[begin:end], work[PATTERN, begin:end], work[POSITION, begin:end]
@@ -454,7 +448,7 @@ def _taper(
 
 
 @compiled
-def _take(begin: int, end: int, mean_axial: float, derivatives: bool, share: SingleArray, work: SingleArray) -> None:
+def _take(begin: int, end: int, mean_axial: float, derivatives: bool, share: SingleRows, work: SingleRows) -> None:
     """Subtract the tail's share from what stands there."""
     for row in range(4 if derivatives else 1):
         source, target = share[row, begin:end], work[row, begin:end]
@@ -482,9 +476,9 @@ def _add_slopes(
     is_tail: bool,
     mean_axial: float,
     basis: IntArray,
-    coefficient: FloatArray,
-    work: SingleArray,
-    slopes: SingleArray,
+    coefficient: FloatRows,
+    work: SingleRows,
+    slopes: SingleRows,
 ) -> None:
     """Add one reflection's basis functions begin..end, each times its coefficient, to the slopes from `start` on.
 
@@ -506,11 +500,11 @@ def _add_slopes(
 def _interpolate(
     run_first: IntArray,
     run_cell: IntArray,
-    stencil: FloatArray,
+    stencil: FloatRows,
     tail: FloatArray,
-    tail_slopes: SingleArray,
+    tail_slopes: SingleRows,
     pattern: FloatArray,
-    slopes: SingleArray,
+    slopes: SingleRows,
 ) -> None:
     """Add the tails, interpolated from the coarse grid, to the columns."""
     for run in range(run_cell.size):
@@ -534,7 +528,7 @@ def _interpolate(
 
 @compiled
 def add_whitened(
-    slopes: SingleArray, scale: float, target: IntArray, root: FloatArray, written: BoolArray, out: FloatArray
+    slopes: SingleRows, scale: float, target: IntArray, root: FloatArray, written: BoolArray, out: FloatRows
 ) -> None:
     """Add each slope of a phase, times its scale and the root of the weights, to its row of the Jacobian.
 

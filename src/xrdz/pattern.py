@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns, hump_columns
+from xrdz.compiled import SingleRows
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.kernel import SingleArray, add_whitened, sum_reflections
+from xrdz.kernel import add_whitened, sum_reflections
 from xrdz.parameters import ParameterTable
 from xrdz.phase_model import (
     ASSUMED_RADIUS_MM,
@@ -81,7 +82,7 @@ class PhaseColumns:
     """
 
     pattern: FloatArray
-    slopes: SingleArray
+    slopes: SingleRows
 
     @classmethod
     def empty(cls, rows: int, points: int) -> PhaseColumns:

@@ -15,9 +15,8 @@ KEEP_BYTES = 1 << 30
 
 
 def set_up() -> None:
-    """Load what a fit needs and no more, and keep the memory one fit frees for the next."""
+    """Keep the memory one fit frees for the next."""
     keep_freed_memory()
-    lean_numba()
 
 
 def keep_freed_memory() -> None:
@@ -32,19 +31,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(MMAP_THRESHOLD, KEEP_BYTES)
         mallopt(TRIM_THRESHOLD, KEEP_BYTES)
-
-
-def lean_numba() -> None:
-    """Load numba without scipy.linalg and yaml.
-
-    numba imports scipy's BLAS bindings only to learn whether np.cov could be compiled, which costs a quarter of a
-    second and 30 MB at every start, and yaml for a settings file. Nothing here compiles linear algebra.
-    """
-    spared = [name for name in ("scipy.linalg.cython_blas", "yaml") if name not in sys.modules]
-    for name in spared:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        import numba.np.arraymath  # noqa: F401
-    finally:
-        for name in spared:
-            del sys.modules[name]

@@ -31,12 +31,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xrdz.compiled import compiled
-from xrdz.diffractogram import FloatArray
-
-IntArray = NDArray[np.int64]
+from xrdz.compiled import FloatArray, FloatRows, IntArray, IntRows, compiled
 
 DEGREE = 180.0 / np.pi
 _VARIANCE_PER_FWHM_SQUARED = 1.0 / (8.0 * math.log(2.0))
@@ -188,9 +184,7 @@ def profile_comb(
 
 
 @compiled
-def _group_lines(
-    order: IntArray, offset: FloatArray, distance: FloatArray, group: IntArray, n_groups: IntArray
-) -> None:
+def _group_lines(order: IntRows, offset: FloatRows, distance: FloatArray, group: IntRows, n_groups: IntArray) -> None:
     """Set which node each emission line belongs to, (lines, j), and the number of nodes of each reflection.
 
     Lines are taken in ascending order of their offset; one starts a new node when it is further than `distance` from
@@ -211,18 +205,18 @@ def _fill_comb(
     kappa: float,
     low: FloatArray,
     high: FloatArray,
-    group: IntArray,
+    group: IntRows,
     n_groups: IntArray,
     count: IntArray,
     start: IntArray,
-    offset: FloatArray,
-    lorentz: FloatArray,
-    weight: FloatArray,
-    slope: FloatArray,
-    squares: FloatArray,
-    weights: FloatArray,
-    nodes: FloatArray,
-    moments: FloatArray,
+    offset: FloatRows,
+    lorentz: FloatRows,
+    weight: FloatRows,
+    slope: FloatRows,
+    squares: FloatRows,
+    weights: FloatRows,
+    nodes: FloatRows,
+    moments: FloatRows,
 ) -> None:
     """Set the nodes (offset, axial shift, gauss, lorentz, weight, slope) and the moments of every reflection.
 

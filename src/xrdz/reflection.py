@@ -12,11 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xrdz.compiled import compiled
+from xrdz.compiled import FloatArray, FloatRows, IntArray, IntRows, compiled
 from xrdz.crystal import cell_from_free, full_cell
-from xrdz.diffractogram import FloatArray
-
-IntArray = NDArray[np.int64]
 
 _DEGREE = 180.0 / math.pi
 
@@ -63,9 +60,7 @@ def inverse_d_squared_and_jacobian(
 
 
 @compiled
-def _inverse_d_squared(
-    hkl: FloatArray, cell: FloatArray, chain: FloatArray, q: FloatArray, by_free: FloatArray
-) -> None:
+def _inverse_d_squared(hkl: FloatRows, cell: FloatArray, chain: FloatRows, q: FloatArray, by_free: FloatRows) -> None:
     """Set q = h . G* . h and dq: with u = G* h, dq = -u . dG . u, chained to the free cell parameters."""
     cosine, sine = np.empty(3), np.empty(3)
     for k in range(3):
@@ -115,27 +110,27 @@ def march_dollase_factor(ln_r: float, cos_squared: FloatArray, weight: FloatArra
 
 @compiled
 def reflect(
-    hkl: FloatArray,
+    hkl: FloatRows,
     cell: FloatArray,
-    chain: FloatArray,
+    chain: FloatRows,
     wavelength: float,
     radius: float,
-    angles: FloatArray,
+    angles: FloatRows,
     instrument_lorentz: FloatArray,
-    pair_intensity: FloatArray,
+    pair_intensity: FloatRows,
     pair_first: IntArray,
     pair_second: IntArray,
     s_squared: FloatArray,
     texture_cos_squared: FloatArray,
     texture_weight: FloatArray,
-    texture_offset: IntArray,
+    texture_offset: IntRows,
     shape_is_size: IntArray,
-    shape_values: FloatArray,
-    legendre: FloatArray,
+    shape_values: FloatRows,
+    legendre: FloatRows,
     common: FloatArray,
     own: FloatArray,
-    state: FloatArray,
-    rows: FloatArray,
+    state: FloatRows,
+    rows: FloatRows,
 ) -> None:
     """Set the state of every reflection and the coefficient of each slope, in place.
 

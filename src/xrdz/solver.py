@@ -137,8 +137,8 @@ def bounded_step(
     FitError
         If the matrix is singular.
     """
-    step, active, solved = algebra.bounded_step(matrix, gradient, low, high)
-    if not solved:
+    step, active = np.zeros(gradient.size), np.zeros(gradient.size, dtype=np.bool_)
+    if not algebra.bounded_step(matrix, gradient, low, high, step, active):
         raise FitError(UNDETERMINED)
     return step, active
 
@@ -225,7 +225,7 @@ def minimise(
     linear, patterns, weights = np.empty(n_linear), np.empty((n_phases, n_points)), np.empty(n_points)
     whitened, normal, gradient = np.empty((size, n_points)), np.empty((size, size)), np.empty(size)
     active = np.zeros(size, dtype=np.bool_)
-    phases = np.array([phase.table[0] for phase in pattern.phases])
+    phases = np.concatenate([phase.table[0] for phase in pattern.phases])
     height, prior, steps, ending = descent.descend(
         pattern.two_theta,
         grid.coarse,
@@ -242,11 +242,9 @@ def minimise(
         noise.gain,
         noise.fixed_su,
         noise.floor,
-        table.prior_mean,
+        np.stack((table.prior_mean, table.prior_su)),
         table.prior_precision,
-        table.prior_su,
-        np.concatenate((linear_lower, table.lower)),
-        np.concatenate((linear_upper, table.upper)),
+        np.array([[*linear_lower, *table.lower], [*linear_upper, *table.upper]]),
         np.zeros(table.size, dtype=np.bool_) if held is None else held,
         tolerance,
         max_steps,

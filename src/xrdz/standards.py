@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xrdz.compiled import compiled
 from xrdz.detection import WeakPhase
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
@@ -256,7 +255,6 @@ def hump_finding(result: FitResult) -> Finding | None:
     )
 
 
-@compiled
 def lower_hull(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the greatest convex curve below y(x) (Andrew 1979, Inf. Process. Lett. 9, 216)."""
     corners = np.empty(x.size, dtype=np.int64)
