@@ -329,20 +329,22 @@ def batch(
         plan = plan_batch(request, spec, options)
         places = {item.name: item for item in plan.listing.inputs}
         for stored in plan.kept:
-            yield _reopened(stored, places, spec)
+            yield _reopened(stored, places, plan)
         for report in execute(plan, options):
             for number, row in enumerate(part_rows(Path(report.part))):
-                yield _reopened(StoredScan(row, Path(report.part), number), places, spec)
+                yield _reopened(StoredScan(row, Path(report.part), number), places, plan)
     finally:
         lock.__exit__()
 
 
-def _reopened(stored: StoredScan, places: Mapping[str, ScanInput], spec: RunSpec) -> Analysis:
+def _reopened(stored: StoredScan, places: Mapping[str, ScanInput], plan: Plan) -> Analysis:
     """Return the analysis of a stored row, or the failed one of an input without."""
     if stored.row.entry:
         return analysis_from_archive(stored)
     message = document_of(stored)["batch"]["message"] or ""
-    return refused_analysis(places[stored.name], spec, replace(stored.row, message=message))
+    scan = places[stored.name]
+    sample = None if plan.samples is None else plan.samples.find(scan)
+    return refused_analysis(scan, plan.spec, replace(stored.row, message=message), sample)
 
 
 @dataclass

@@ -131,6 +131,11 @@ def _codes(document: Document) -> str:
     return " ".join(dict.fromkeys(str(finding.get("code")) for finding in document.get("findings", ())))
 
 
+def _sample_id(document: Document) -> Any:
+    """Return the item tested: from the sample sheet, else the file's own word, as reports print it."""
+    return _at("sample", "sample_id")(document) or _at("source", "metadata", "sample_id")(document)
+
+
 def _ratio_name(document: Document) -> str | None:
     ratio = document.get("mass_ratio")
     return None if not ratio else f"{ratio['numerator']}/{ratio['denominator']}"
@@ -158,7 +163,7 @@ def columns_of(shape: TableShape) -> tuple[Column, ...]:
         Column("status", "", "text", _at("status")),
         Column("reason", "", "text", _at("batch", "reason")),
         Column("message", "", "text", _at("batch", "message")),
-        Column("sample_id", "", "text", _at("source", "metadata", "sample_id")),
+        Column("sample_id", "", "text", _sample_id),
         Column("ratio", "", "text", _ratio_name),
         *_quantity("mass_ratio", "1", _at, "mass_ratio"),
         Column("mass_ratio_limit", "", "text", _at("mass_ratio", "limit")),

@@ -18,11 +18,13 @@ EPILOG = """\
 columns of the sheet (CSV; comma, semicolon or tab; only file is required):
   file, sample_id, operator, customer, note     text
   received, sampled, condition                  text, for a report: two dates, and the item's state on receipt
-  ni_mass_percent, sn_mass_percent, ni_u        mass %; ni_u is the standard uncertainty of ni_mass_percent
+  ni_mass_percent, sn_mass_percent              mass %
   carbon_ratio_s                                S = m(alloy)/m(carbon), a ratio
   carbon_present, powdered                      yes or no
   porosity_percent                              volume %
   apparent_density_g_cm3                        g/cm^3
+  ni_u, sn_u, carbon_ratio_s_u, porosity_u,     standard uncertainty of each, in its unit; a value without one is
+  apparent_density_u                            compared with the limits as it stands
 
 example:
   xrdz claims --sheet samples.csv

@@ -338,8 +338,32 @@ def _legend(lines: Sequence[Sequence[tuple[str, str]]], right: float) -> list[st
     return parts
 
 
+VERDICT_MARKS = {
+    "met": ("met", "#146C43"),
+    "not_met": ("not met", "#A4161A"),
+    "undecided": ("undecided", "#B07D00"),
+    "not_assessed": ("not assessed", "#5B636C"),
+}
+"""Word and colour of a verdict; each has its own shape too, for print without colours."""
+
+
+@dataclass(frozen=True)
+class RatioPoint:
+    """The mass ratio of one scan: value (None where only a limit is known), ends of its interval, and the verdict."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is anything to draw."""
+        return any(end is not None and end > 0.0 for end in (self.value, self.low, self.high))
+
+
 def ratio_drawing(
-    points: Sequence[tuple[float, float | None, float | None, str]],
+    points: Sequence[RatioPoint],
     limits: tuple[float, float] | None,
     *,
     label: str,
@@ -348,13 +372,14 @@ def ratio_drawing(
 ) -> str:
     """Return the mass ratios of a run in their order, on a logarithmic axis, with 95 % intervals and limits.
 
+    Where only a limit is known an arrow leads from it to where the ratio lies.
+
     Parameters
     ----------
-    points : value, ends of the interval (None for an open one) and colour of each scan
     limits : of the claim, drawn as dashed lines
     """
     left, right, top, bottom = 34.0, width - 4.0, 12.0, height - 22.0
-    ends = [value for point in points for value in point[:3] if value is not None and value > 0.0]
+    ends = [end for point in points for end in (point.value, point.low, point.high) if end is not None and end > 0.0]
     ends += list(limits or ())
     low, high = (min(ends) / 1.15, max(ends) * 1.15) if ends else (0.1, 10.0)
     vertical = Axis(math.log(low), math.log(high), bottom, top)
@@ -368,23 +393,52 @@ def ratio_drawing(
         y = float(vertical.at(math.log(value)))
         parts.append(path(f"M{left:.2f} {y:.2f}H{right:.2f}", colour=INK, width=0.7, extra=' stroke-dasharray="4 2"'))
     size = min(max(0.35 * (right - left) / (len(points) + 1.0), 0.5), 2.2)
-    for number, (value, lower, upper, shade) in enumerate(points, 1):
-        if not value > 0.0 and not upper:
-            continue
-        at = float(horizontal.at(float(number)))
-        begin = float(vertical.at(math.log(max(lower or low, low))))
-        end = float(vertical.at(math.log(min(upper or high, high))))
-        parts.append(path(f"M{at:.2f} {begin:.2f}V{end:.2f}", colour=shade, width=min(size, 0.8)))
-        if value > 0.0:
-            y = float(vertical.at(math.log(value)))
-            parts.append(f'<circle cx="{at:.2f}" cy="{y:.2f}" r="{size:.2f}" fill="{shade}"/>')
+    for number, point in enumerate(points, 1):
+        if point.is_known:
+            parts += _ratio_mark(point, float(horizontal.at(float(number))), vertical, size)
     for value in nice_ticks(1.0, float(len(points)), 10):
         if value == int(value) and value >= 1.0:
             parts.append(text(float(horizontal.at(value)), bottom + 9.5, f"{value:g}", size=7, anchor="middle"))
     parts.append(text(0.5 * (left + right), height - 3.0, "scan, as numbered in the table", anchor="middle"))
     parts.append(text(left, 8.0, label, colour=FAINT))
+    at = right
+    for verdict, (word, shade) in reversed(VERDICT_MARKS.items()):
+        if any(point.verdict == verdict and point.is_known for point in points):
+            at -= 3.6 * len(word)
+            parts += [text(at, 8.0, word, colour=shade), verdict_mark(verdict, at - 5.0, 5.6, 2.2)]
+            at -= 16.0
     parts.append(path(f"M{left:.2f} {top:.2f}H{right:.2f}V{bottom:.2f}H{left:.2f}z", colour=INK, width=0.5))
     return _svg(width, height, parts)
+
+
+def _ratio_mark(point: RatioPoint, at: float, vertical: Axis, size: float) -> list[str]:
+    """Return the interval of a mass ratio and its mark, or the arrow from a limit to where the ratio lies."""
+    shade = VERDICT_MARKS[point.verdict][1]
+    begin = float(vertical.at(math.log(point.low))) if point.low else vertical.start
+    end = float(vertical.at(math.log(point.high))) if point.high else vertical.end
+    parts = [path(f"M{at:.2f} {begin:.2f}V{end:.2f}", colour=shade, width=min(size, 0.8))]
+    if point.value:
+        return [*parts, verdict_mark(point.verdict, at, float(vertical.at(math.log(point.value))), size)]
+    tip, known, back = (end, begin, size) if point.low else (begin, end, -size)
+    arrow = f"M{at - size:.2f} {tip + 1.5 * back:.2f}L{at:.2f} {tip:.2f}L{at + size:.2f} {tip + 1.5 * back:.2f}"
+    arrow += f"M{at - size:.2f} {known:.2f}h{2.0 * size:.2f}"
+    return [*parts, path(arrow, colour=shade, width=0.8)]
+
+
+def verdict_mark(verdict: str, x: float, y: float, size: float) -> str:
+    """Return the mark of a verdict: a disc, a square, a triangle, or a ring, of this radius in points."""
+    shade = VERDICT_MARKS[verdict][1]
+    if verdict == "not_met":
+        half = 0.9 * size
+        return (
+            f'<path d="M{x - half:.2f} {y - half:.2f}h{2 * half:.2f}v{2 * half:.2f}h{-2 * half:.2f}z" fill="{shade}"/>'
+        )
+    if verdict == "undecided":
+        half = 1.2 * size
+        return f'<path d="M{x:.2f} {y - half:.2f}l{half:.2f} {2 * half:.2f}h{-2 * half:.2f}z" fill="{shade}"/>'
+    if verdict == "not_assessed":
+        return f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{size:.2f}" fill="none" stroke="{shade}" stroke-width="0.7"/>'
+    return f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{size:.2f}" fill="{shade}"/>'
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -36,6 +36,7 @@ from xrdz.reporting.content import (
     sample_id,
     scan_content,
     status_text,
+    unexplained_angles,
     worst_level,
 )
 from xrdz.reporting.control import RULES, ControlChart, Measurement, control_chart, seconds
@@ -188,15 +189,11 @@ def scan_page(item: ReportItem, number: int, *, previous: str, following: str) -
         "next": following,
         "index": "../index.html",
         "intensity": "counts" if kind in ("counts", "rate") else "intensity",
-        "marked": [
-            float(finding["where"])
-            for finding in content["findings"]
-            if finding["code"] == "UNEXPLAINED_PEAK" and finding["where"].replace(".", "", 1).isdigit()
-        ],
+        "marked": unexplained_angles(item.document),
         "curves": curves,
         **content,
     }
-    return page(f"{item.name} - xrdz", "scan", data, root="../")
+    return page(f"{item.title} - xrdz", "scan", data, root="../")
 
 
 def curves_data(curves: Curves) -> dict[str, Any]:
@@ -257,7 +254,7 @@ def row_of(item: ReportItem, href: str) -> dict[str, Any]:
     metadata = document.get("source", {}).get("metadata") or {}
     return {
         "href": href,
-        "name": item.name,
+        "name": item.title,
         "sample": sample_id(item),
         "instrument": instrument_name(item),
         "measured": str(metadata.get("start_time") or ""),

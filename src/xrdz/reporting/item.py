@@ -115,6 +115,11 @@ class ReportItem:
         return PurePath(self.path.replace("\\", "/")).name or "diffractogram"
 
     @property
+    def title(self) -> str:
+        """Name of the scan in its run, which tells equal file names of different folders apart; else its file name."""
+        return str((self.document.get("batch") or {}).get("file") or self.name)
+
+    @property
     def sha256(self) -> str:
         """Hash of the document without what differs from run to run; hexadecimal."""
         return hashlib.sha256(canonical(self.document).encode()).hexdigest()
@@ -252,7 +257,10 @@ def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise InputError(f"{place}: not JSON ({error}); expected the output of `xrdz fit --json`") from None
+        raise InputError(
+            f"{place}: not JSON ({error}); expected the output of `xrdz fit --json`. "
+            "A scan is analysed first: xrdz fit, xrdz batch"
+        ) from None
 
 
 def checked(document: Any, place: str) -> Mapping[str, Any]:
