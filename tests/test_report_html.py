@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -397,6 +399,22 @@ def test_themes_and_a_phone(quiet: Browser, small_run: Path) -> None:
             quiet.open(url)
             quiet.wait("document.body.dataset.ready === 'yes'")
             assert quiet.run("return document.documentElement.scrollWidth") <= 360
+
+
+@needs_browser
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not installed (apt-get poppler-utils)")
+def test_paper_has_tables_and_not_the_cards_of_a_phone(quiet: Browser, small_run: Path, tmp_path: Path) -> None:
+    for place, headings in (
+        (small_run, ["Scan", "Claim 1", "GoF"]),
+        (next(small_run.parent.glob("scans/00001-*")), ["No.", "Verdict", "Why"]),
+    ):
+        quiet.open(place.as_uri())
+        quiet.wait("document.querySelector('td')")
+        (tmp_path / "page.pdf").write_bytes(quiet.printed())
+        text = subprocess.run(
+            ["pdftotext", "-layout", tmp_path / "page.pdf", "-"], capture_output=True, check=True
+        ).stdout
+        assert any(all(heading in line for heading in headings) for line in text.decode().splitlines()), headings
 
 
 @needs_browser

@@ -64,8 +64,8 @@ STEPS_PER_SU = 20.0
 
 VERDICT_LETTERS = {"met": "m", "not_met": "n", "undecided": "u", "not_assessed": "a", "": "-"}
 
-MOST_PHASES = 4
-"""Phases that have their own column in the table of a run."""
+MOST_PHASES, COMMON = 4, 0.2
+"""Phases that have their own column in the table of a run: so many at most, each in this part of its fits."""
 
 
 def write_pages(items: Iterable[ReportItem], directory: Path, date: datetime) -> Path:
@@ -293,7 +293,9 @@ def index_page(rows: list[dict[str, Any]], first: ReportItem, date: datetime, la
     """Return the page of a run."""
     charts = control_charts(rows)
     shares = counted([{"id": phase} for row in rows for phase in row["shares"]], "id")
-    common = sorted(shares, key=lambda phase: -shares[phase])[:MOST_PHASES]
+    fits = sum(bool(row["shares"]) for row in rows)
+    common = [phase for phase in sorted(shares, key=lambda phase: -shares[phase]) if shares[phase] >= COMMON * fits]
+    common = common[:MOST_PHASES]
     formulas = {phase: row["shares"][phase][2] for row in rows for phase in row["shares"] if phase in common}
     claimed = sorted({int(number) for row in rows for number, verdict in row["claims"].items() if verdict})
     method = first.document.get("method", {})

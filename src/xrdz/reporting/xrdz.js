@@ -333,6 +333,13 @@
     if (kind === "not_assessed") c.stroke(); else c.fill();
   }
 
+  // From a limit to where the value lies.
+  function arrow(c, x, from, tip, r) {
+    const back = tip < from ? 1.5 * r : -1.5 * r;
+    line(c, [[x - r, from], [x + r, from]]);
+    line(c, [[x - r, tip + back], [x, tip], [x + r, tip + back]]);
+  }
+
   // --- points in a row: the mass ratios of a run, a control chart ----------------------------------------------------
 
   function pointChart(host, options) {
@@ -400,6 +407,8 @@
                 [x, each.high > 0 ? p.py(log.to(each.high)) : area.top]]);
             }
             if (each.z > 0) mark(c, each.kind, x, p.py(log.to(each.z)), each.broken ? r + 2 : r);
+            else if (each.low > 0) arrow(c, x, p.py(log.to(each.low)), area.top, r);
+            else if (each.high > 0) arrow(c, x, p.py(log.to(each.high)), area.bottom, r);
             if (each.broken && gap > 14) {
               c.textAlign = "center";
               c.fillText(each.broken, x, p.py(log.to(each.z)) - 8);
@@ -468,10 +477,11 @@
         of: (row) => row.shares[k][1], cell: (row) => row.shares[k][0] })),
       ...shownClaims().map((n) => ({ key: `claim-${n}`, label: `Claim ${n}`,
         of: (row) => Object.keys(VERDICTS).indexOf(row.claims[n - 1]), cell: (row) => [verdict(row.claims[n - 1]), row.provisional[n - 1] ? " †" : ""] })),
-      { key: "level", label: "Findings", name: true, of: (row) => (row.level ? LEVELS.indexOf(row.level) : 9),
+      { key: "level", label: "Findings", wide: true, of: (row) => (row.level ? LEVELS.indexOf(row.level) : 9),
         cell: (row) => (row.level ? [el("span", { class: `level ${row.level}` }, row.level), " ",
           el("span", { class: "small" }, joined(row.codeText))] : "") },
-      { key: "status", label: "Fit", of: (row) => row.status, cell: (row) => row.status },
+      ...(rows.some((row) => row.status !== "converged") ? [{ key: "status", label: "Fit", of: (row) => row.status,
+        short: true, cell: (row) => (row.status === "converged" ? "" : row.status) }] : []),
       { key: "rwp", label: "Rwp, %", number: true, of: (row) => row.rwp,
         cell: (row) => (row.rwp === null ? "" : row.rwp.toFixed(2)) },
       { key: "gof", label: "GoF", number: true, of: (row) => row.gof,
@@ -581,7 +591,7 @@
       const part = document.createDocumentFragment();
       for (const row of found.slice((now - 1) * size, now * size)) {
         part.append(el("tr", {}, list.map((column) => el("td", {
-          class: column.number ? "number" : column.name ? "name" : "nowrap", "data-label": column.label,
+          class: ["number", "name", "wide", "short"].find((kind) => column[kind]) || "nowrap", "data-label": column.label,
         }, column.cell(row)))));
       }
       body.replaceChildren(part);
