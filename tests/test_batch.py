@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,27 @@ def test_manifests_of_every_kind_are_relative_to_themselves(tree: Path, name: st
         manifest.unlink()
 
 
+def test_the_tables_and_parts_of_a_run_are_no_scans(run: Path, scans: Path, tmp_path: Path) -> None:
+    """A run that lies among the scans is passed over; one that is named gives the scans of its archive alone."""
+    shutil.copytree(scans, tmp_path / "scans")
+    shutil.copytree(run, tmp_path / "scans" / "earlier")
+    listing = list_inputs([tmp_path / "scans"])
+    assert sorted(scan.name for scan in listing.inputs) == sorted(path.name for path in scans.iterdir())
+    assert listing.ignored["folders of runs"] == 1
+    assert {Path(scan.path).suffix for scan in list_inputs([tmp_path / "scans" / "earlier"]).inputs} == {".h5"}
+
+
+def test_a_folder_cannot_be_input_and_run_at_once(scans: Path) -> None:
+    done = xrdz("batch", str(scans), "--out", str(scans))
+    assert done.returncode == 2
+    assert "an input and the folder of the run at once" in done.stderr
+    assert not (scans / "run.json").exists()
+    file = next(scans.iterdir())
+    done = xrdz("batch", str(scans), "--out", str(file))
+    assert done.returncode == 2
+    assert "a file, but the folder of a run was expected" in done.stderr
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", '{"samples": 3}', "{"])
 def test_a_manifest_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "list.json").write_text(text)
@@ -190,8 +212,6 @@ def run(scans: Path) -> Path:
 
 def copied(run: Path, scans: Path, tmp_path: Path) -> Path:
     """Return a folder with copies of the scans and the run."""
-    import shutil
-
     shutil.copytree(scans, tmp_path / "scans")
     shutil.copytree(run, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from xrdz.errors import InputError
 
+RUN_FILE = "run.json"
+"""What makes a folder that of a run."""
+
 
 def write_whole(path: str | Path, content: bytes | str) -> Path:
     """Write a file so that no reader ever sees part of it; an existing file is replaced in one step.
@@ -38,6 +41,11 @@ def write_whole(path: str | Path, content: bytes | str) -> Path:
             partial.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
     return path
+
+
+def is_run_folder(path: str | Path) -> bool:
+    """Return whether a folder is that of a run of `xrdz batch` or `xrdz watch`."""
+    return os.path.isfile(os.path.join(path, RUN_FILE))
 
 
 def make_folder(path: str | Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xrdz.errors import InputError
+from xrdz.files import is_run_folder, make_folder
 
 if TYPE_CHECKING:
     from xrdz.analysis import Analysis
@@ -64,7 +65,6 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the reports asked for and name each file."""
     from xrdz.exports import write_exports
-    from xrdz.files import make_folder
     from xrdz.method import read_method
     from xrdz.reporting import write_report
     from xrdz.sample_sheet import read_sample_sheet
@@ -138,10 +138,10 @@ def entries(path: Path) -> Iterator[tuple[Analysis | Mapping[str, Any], str]]:
     from xrdz.reporting.item import read_documents
 
     folder = path.parent if path.name == RESULTS else path
-    if is_run(folder) or is_part(path):
+    if is_run_folder(folder) or is_part(path):
         from xrdz.archive import analysis_from_archive, document_of, open_archive
 
-        for scan in open_archive(folder if is_run(folder) else path):
+        for scan in open_archive(folder if is_run_folder(folder) else path):
             yield (analysis_from_archive(scan) if scan.row.entry else document_of(scan)), scan.name
     else:
         for document in read_documents(path):
@@ -158,7 +158,7 @@ def result_files(path: Path) -> list[Path]:
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected the folder of a run, or the JSON of `xrdz fit`")
-    if not path.is_dir() or is_run(path):
+    if not path.is_dir() or is_run_folder(path):
         return [path]
     if (path / RESULTS).is_file():
         return [path / RESULTS]
@@ -177,11 +177,6 @@ def is_result(path: Path) -> bool:
         return False
     with path.open("rb") as stream:
         return SCHEMA_FAMILY in stream.read(100)
-
-
-def is_run(path: Path) -> bool:
-    """Return whether a folder is that of a batch run."""
-    return (path / "run.json").is_file()
 
 
 def is_part(path: Path) -> bool:
