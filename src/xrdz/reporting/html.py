@@ -338,12 +338,18 @@ def _without_repeats(row: Mapping[str, Any], common: list[str]) -> dict[str, Any
 def control_charts(rows: list[dict[str, Any]]) -> list[ControlChart]:
     """Return the control charts of a run, the longest first."""
     series: dict[tuple[str, str], list[Measurement]] = {}
-    for place, row in enumerate(rows):
+    for place, row in sorted(enumerate(rows), key=lambda entry: natural_order(entry[1]["name"])):
         if row["z"] and row["sample"]:
             measurement = Measurement(place, math.log(row["z"]), seconds(row["measured"]))
             series.setdefault((row["instrument"], row["sample"]), []).append(measurement)
     charts = [control_chart(*names, measurements) for names, measurements in series.items()]
     return sorted((chart for chart in charts if chart is not None), key=lambda chart: -len(chart.places))
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Return the key by which names sort as people count: `c_2` before `c_10`."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def chart_data(chart: ControlChart) -> dict[str, Any]:

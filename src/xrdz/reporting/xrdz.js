@@ -411,7 +411,8 @@
             else if (each.high > 0) arrow(c, x, p.py(log.to(each.high)), area.bottom, r);
             if (each.broken && gap > 14) {
               c.textAlign = "center";
-              c.fillText(each.broken, x, p.py(log.to(each.z)) - 8);
+              const y = p.py(log.to(each.z));
+              c.fillText(each.broken, x, y - 22 < area.top ? y + 22 : y - 8); // inside the frame
             }
           }
           const chosen = near(p);
@@ -535,7 +536,8 @@
     };
     for (const [key, each] of Object.entries(filters)) {
       each.box.id = `filter-${key}`;
-      each.node.hidden = each.box.options.length < 2; // nothing to choose from
+      const least = key === "status" || key === "instrument" ? 3 : 2;
+      each.node.hidden = each.box.options.length < least; // nothing to choose from
     }
     const head = el("tr");
     const body = el("tbody", { id: "rows" });
@@ -635,7 +637,7 @@
       pick.box.id = "control-pick";
       controlHost.append(el("div", { class: "bar" }, pick.node));
       const chart = pointChart(controlHost, { id: "control-chart", label: "Control chart of the mass ratio", connect: true,
-        xLabel: () => (data.charts[Number(pick.box.value)].by_time ? "scan, by time of measurement" : "scan, in the order of the run"),
+        xLabel: () => (data.charts[Number(pick.box.value)].by_time ? "scan, by time of measurement" : "scan, in the order of names"),
         yLabel: () => "" });
       controlHost.append(detail);
       function draw(k) {
