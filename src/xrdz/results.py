@@ -11,13 +11,11 @@ name exactly.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import errno
 import io
 import json
 import os
-import tempfile
 import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +26,7 @@ from typing import IO, Any, Literal
 from xrdz.archive import part_documents, part_lines
 from xrdz.crystal import free_cell_names
 from xrdz.errors import InputError
+from xrdz.files import whole_file
 from xrdz.reference import Reference
 from xrdz.run_folder import RunFolder, existing_run, opened_since, read_run, root_lock, rows_of_parts
 
@@ -346,7 +345,7 @@ def write_results(path: str | Path, formats: Sequence[str] = ("csv",)) -> list[P
     with root_lock(path):
         for name in formats:
             target = path / f"results.{name}"
-            with whole_file(target) as stream:
+            with whole_file(target, remedy="the parts stay valid: make room and start again") as stream:
                 WRITERS[name](stream, columns, documents(path))
             written.append(target)
     return written
@@ -385,40 +384,6 @@ def append_results(
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise InputError(f"{target}: cannot be written ({error.strerror})") from None
-
-
-@contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write to that takes its name when it is complete.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written; nothing is left behind.
-    """
-    partial = None
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        partial = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.chmod(0o644)
-        partial.replace(target)
-        partial = None
-    except PermissionError as error:
-        raise InputError(
-            f"{target}: cannot be written ({error.strerror}); close it in other programs, or check the folder"
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"{target}: cannot be written ({error.strerror}); the parts stay valid: make room and start again"
-        ) from None
-    finally:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                partial.unlink()
 
 
 def _write_csv(stream: IO[bytes], columns: Sequence[Column], rows_of: Iterator[Document]) -> None:

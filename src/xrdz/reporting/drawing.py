@@ -25,8 +25,8 @@ BAND = 3.0
 MOST_DOTS = 6000
 """Observed points that are drawn one by one; of more, the lowest and highest of each part are drawn."""
 
-HIDDEN = 0.25
-"""Points of the page within which a dot, almost four times as wide, hides another."""
+HIDDEN = 0.45
+"""Points of the page within which a dot, twice as wide, hides another."""
 
 LEGEND_CHARACTERS, LEGEND_LINE = 112, 9.5
 """Characters of a line of the legend, and the height of another one in points."""
