@@ -192,9 +192,8 @@ def _unknown(feature: str, why: str, *, from_scan: bool = False) -> FeatureCheck
     return FeatureCheck(feature, Verdict.NOT_ASSESSED, why, from_scan=from_scan)
 
 
-def _none_detected(feature: str) -> FeatureCheck:
-    """Return the check of a quantity of two phases that the scan does not show: the question stays open."""
-    why = "no mass ratio, as beta-Sn and Ni3Sn4 were not both detected"
+def _open(feature: str, why: str) -> FeatureCheck:
+    """Return the check of a quantity that the scan was to show and does not: the question stays open."""
     return FeatureCheck(feature, Verdict.UNDECIDED, why, from_scan=True)
 
 
@@ -215,7 +214,7 @@ def _presence(both_detected: bool | None, decision: Decision) -> FeatureCheck:
 
 def _mass_ratio(ratio: Measured | None, both_detected: bool | None, decision: Decision) -> FeatureCheck:
     if ratio is None and both_detected is False:
-        return _none_detected("mass_ratio")
+        return _open("mass_ratio", "no mass ratio, as beta-Sn and Ni3Sn4 were not both detected")
     if ratio is None:
         return _unknown("mass_ratio", "no mass ratio of ni3sn4 to sn", from_scan=both_detected is not None)
     extra = decision.method_u_ln or 0.0
@@ -245,7 +244,7 @@ def _phase_nickel(
             moves_with_ratio=True,
         )
     elif both_detected is False:
-        return _none_detected("nickel")
+        return _open("nickel", "the phases give no nickel content")
     else:
         why = "neither the phases nor the sample sheet give nickel"
         return _unknown("nickel", why, from_scan=both_detected is not None)

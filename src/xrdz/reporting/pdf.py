@@ -333,7 +333,7 @@ def _row(item: ReportItem, scan: Mapping[str, Any]) -> dict[str, Any]:
         "number": scan["number"],
         "sample": scan["sample"],
         "name": item.title,
-        "value": found["value"] or scan["status"],
+        "value": found["value"] or ("none" if document.get("phases") else scan["status"]),
         "interval": found["interval"],
         "verdicts": [
             {"verdict": row["verdict"], "words": VERDICT_WORDS[row["verdict"]], "provisional": is_provisional(row)}
