@@ -6,7 +6,7 @@ Lengths are typographic points. A drawing holds paths and text only, so that a P
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
@@ -216,13 +216,7 @@ def fit_drawing(
         )
     )
     parts.append(path(polyline(px, place(curves.calculated), breaks), colour=CALCULATED, width=0.65))
-    for angle in marked:
-        at = float(horizontal.at(angle))
-        near = np.abs(x - angle) < 0.3
-        tip = float(place(np.array([float(np.max(curves.observed[near], initial=0.0))]))[0]) - 2.0
-        tip = min(max(tip, top + 12.0), ticks_top)
-        parts.append(f'<path d="M{at:.2f} {tip:.2f}l-2 -4h4z" fill="#AA00AA"/>')
-        parts.append(text(at, tip - 5.5, f"{angle:.2f}°", size=6.5, anchor="middle", colour="#AA00AA"))
+    parts += _peak_marks(marked, curves, horizontal, place, top + 12.0, ticks_top)
     parts += _tick_rows(curves, horizontal, ticks_top, tick_row)
     parts += _difference(curves, px, breaks, left, right, split, bottom)
     parts += _legend(legend, right)
@@ -275,6 +269,30 @@ def _angle_marks(horizontal: Axis, top: float, bottom: float, height: float) -> 
         parts.append(text(within, bottom + 10.0, shown, size=7, anchor="middle"))
     middle = 0.5 * (horizontal.start + horizontal.end)
     parts.append(text(middle, height - 3.0, "2θ / degrees", anchor="middle"))
+    return parts
+
+
+def _peak_marks(
+    marked: Iterable[float],
+    curves: Curves,
+    horizontal: Axis,
+    place: Callable[[FloatArray], FloatArray],
+    highest: float,
+    lowest: float,
+) -> list[str]:
+    """Return a mark above each peak that no phase explains; a label that would lie on another is left out."""
+    parts: list[str] = []
+    labels: list[tuple[float, float]] = []
+    for angle in marked:
+        at = float(horizontal.at(angle))
+        near = np.abs(curves.two_theta - angle) < 0.3
+        tip = float(place(np.array([float(np.max(curves.observed[near], initial=0.0))]))[0]) - 2.0
+        tip = min(max(tip, highest), lowest)
+        parts.append(f'<path d="M{at:.2f} {tip:.2f}l-2 -4h4z" fill="#AA00AA"/>')
+        inside = min(max(at, horizontal.start + 11.0), horizontal.end - 11.0)
+        if all(abs(other - inside) > 22.0 or abs(level - tip) > 7.0 for other, level in labels):
+            labels.append((inside, tip))
+            parts.append(text(inside, tip - 5.5, f"{angle:.2f}°", size=6.5, anchor="middle", colour="#AA00AA"))
     return parts
 
 

@@ -803,11 +803,16 @@
           c.fillStyle = colours.marked;
           c.textAlign = "center";
           c.textBaseline = "bottom";
+          const labels = []; // one that would lie on another is left out; its mark stays
           for (const angle of data.marked) {
             const at = p.px(angle);
+            if (at < area.left || at > area.right) continue;
             const y = Math.max(p.py(to(curves.observed[nearest(angle)])) - 6, area.top + 24);
             c.beginPath(); c.moveTo(at, y); c.lineTo(at - 4, y - 8); c.lineTo(at + 4, y - 8); c.fill();
-            c.fillText(`${angle.toFixed(2)}°`, at, y - 9);
+            const x = Math.min(Math.max(at, area.left + 20), area.right - 20);
+            if (labels.some(([otherX, otherY]) => Math.abs(otherX - x) < 42 && Math.abs(otherY - y) < 13)) continue;
+            labels.push([x, y]);
+            c.fillText(`${angle.toFixed(2)}°`, x, y - 9);
           }
         });
         within(p, ticksTop - 2, paneTop, () => {
