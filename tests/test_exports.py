@@ -306,6 +306,12 @@ def test_the_command_takes_a_folder_of_results(item: ReportItem, tmp_path: Path)
         ("nonsense", "not JSON"),
         ("", "not JSON"),
         ('{"schema": "xrdz.claims/1"}', "schema 'xrdz.claims/1'"),
+        ("[1, 2]", "schema None"),
+        ('{"schema": "xrdz.analysis/1"}', "'source' is missing or no dict"),
+        (
+            '{"schema": "xrdz.analysis/1", "source": {}, "method": {}, "status": "failed", "findings": [], "phases": [1]}',
+            "'phases' is no list of entries with formula, id, mass_fraction",
+        ),
     ],
 )
 def test_what_is_no_result_is_refused(

@@ -9,6 +9,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from xrdz.errors import InputError
+
 DESCRIPTION = """\
 Judge claims 1 to 10 from the measured values of a sample sheet alone, without a scan. Without a scan both phases and
 the mass ratio Z follow from the chemical nickel content, as if all nickel sat in Ni3Sn4; such verdicts are marked
@@ -51,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     method = default_method() if args.method is None else read_method(args.method)
-    for sample in read_sample_sheet(args.sheet).samples:
+    sheet = read_sample_sheet(args.sheet)
+    if not sheet.samples:
+        raise InputError(f"{args.sheet}: no row below the header; expected one row a sample")
+    for sample in sheet.samples:
         results = check_sheet(sample, method.decision)
         if args.json:
             document = {

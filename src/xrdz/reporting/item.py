@@ -269,10 +269,31 @@ def checked(document: Any, place: str) -> Mapping[str, Any]:
     Raises
     ------
     InputError
-        If it has another schema.
+        If it has another schema, or a part of an analysis is missing or of another kind.
     """
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise InputError(f"{place}: schema {schema!r}; expected {SCHEMA!r}, as `xrdz fit --json` writes it")
     found: Mapping[str, Any] = document
+    for key, kind in NEEDED.items():
+        if not isinstance(found.get(key), kind):
+            raise InputError(f"{place}: {key!r} is missing or no {kind.__name__}; expected a whole {SCHEMA} document")
+    for key, keys in LISTED.items():
+        entries = found.get(key, [])
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and keys <= entry.keys() for entry in entries
+        ):
+            listed = ", ".join(sorted(keys))
+            raise InputError(
+                f"{place}: {key!r} is no list of entries with {listed}; expected a whole {SCHEMA} document"
+            )
     return found
+
+
+NEEDED: Mapping[str, type] = {"source": dict, "method": dict, "status": str, "findings": list}
+LISTED: Mapping[str, frozenset[str]] = {
+    "phases": frozenset({"id", "formula", "mass_fraction"}),
+    "claims": frozenset({"claim", "verdict"}),
+    "findings": frozenset({"level", "code"}),
+}
+"""What a document must hold for a report, and what the entries of its lists must."""
