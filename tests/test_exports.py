@@ -309,7 +309,7 @@ def test_the_command_takes_a_folder_of_results(item: ReportItem, tmp_path: Path)
         ("[1, 2]", "schema None"),
         ('{"schema": "xrdz.analysis/1"}', "'source' is missing or no dict"),
         (
-            '{"schema": "xrdz.analysis/1", "source": {}, "method": {}, "status": "failed", "findings": [], "phases": [1]}',
+            '{"schema": "xrdz.analysis/1", "source": {}, "method": {}, "status": "", "findings": [], "phases": [1]}',
             "'phases' is no list of entries with formula, id, mass_fraction",
         ),
     ],
