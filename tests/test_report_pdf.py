@@ -298,6 +298,12 @@ def test_what_a_severe_finding_does_stands_beside_the_result(sample_data: Path) 
     assert not any("R_wp" in claim["why"] for claim in wrong["claims"])
 
 
+def test_nickel_by_chemistry_stands_beside_nickel_of_the_phases(sample_data: Path) -> None:
+    clean, stated, *_ = map(scan_content, unlike_items(sample_data))
+    assert "By chemical analysis, mass %: Ni 13.40(20)." in stated["notes"]
+    assert not any("chemical" in note for note in clean["notes"])
+
+
 def test_provisional_verdicts_are_called_so_beside_the_result(sample_data: Path) -> None:
     clean, stated, *_ = map(scan_content, unlike_items(sample_data))
     assert [row["provisional"] for row in clean["headline"]] == [True, True]

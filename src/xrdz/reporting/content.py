@@ -89,6 +89,9 @@ UNEXPLAINED = "UNEXPLAINED_PEAK"
 STATED_FEATURES = frozenset({"carbon_ratio", "porosity", "density"})
 """Features whose value a sample sheet states, which a report repeats as it stands."""
 
+CHEMISTRY = (("Ni", "ni_mass_percent", "ni_u"), ("Sn", "sn_mass_percent", "sn_u"))
+"""Elements that a sample sheet states, with the columns of their content and its standard uncertainty."""
+
 LONG_REASON = 30
 """Characters from which a reason is not repeated."""
 
@@ -295,12 +298,20 @@ def _phase_row(phase: Mapping[str, Any]) -> dict[str, str]:
 
 
 def phase_notes(document: Mapping[str, Any]) -> list[str]:
-    """Return what the table of phases needs beside it: the elements implied, and what is not crystalline."""
+    """Return what the table of phases needs beside it: elements implied and by chemistry, what is not crystalline."""
     notes = []
     elements = document.get("elements") or {}
     if elements and any(phase.get("detected") for phase in document.get("phases") or ()):
         listed = ", ".join(f"{name} {percent(value)}" for name, value in elements.items())
         notes.append(f"Elements implied by the phases, mass %: {listed}.")
+    sample = document.get("sample") or {}
+    chemical = [
+        f"{element} {value_with_su(sample[column], sample.get(su))}"
+        for element, column, su in CHEMISTRY
+        if sample.get(column) is not None
+    ]
+    if chemical:
+        notes.append(f"By chemical analysis, mass %: {', '.join(chemical)}.")
     amorphous = document.get("amorphous")
     if amorphous:
         low, high = amorphous["interval95"]
