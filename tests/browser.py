@@ -5,6 +5,7 @@ Debian's `chromium` and `chromium-driver` are enough; where they are missing the
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
@@ -90,6 +91,11 @@ class Browser:
         _call(f"{self.url}/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})
         yield
         _call(f"{self.url}/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
+
+    def printed(self) -> bytes:
+        """Return the page as the browser prints it on A4, as PDF."""
+        wanted = {"page": {"width": 21.0, "height": 29.7}, "background": True}
+        return base64.b64decode(_call(f"{self.url}/print", wanted))
 
     def console(self) -> list[str]:
         """Return what the console showed since the last call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,12 +26,15 @@ import pytest
 import xrdz as package
 from batch_inputs import ENVIRONMENT, documents, good_folder, numbers_of, quick_scan, table, xrdz
 from xrdz.archive import StoredScan, open_archive
-from xrdz.batching import Options, Request, SampleIndex, chunks, open_request, plan_batch
+from xrdz.batching import Options, Request, SampleIndex, batch, chunks, open_request, plan_batch
 from xrdz.commands.batch import Progress
 from xrdz.errors import InputError
 from xrdz.inputs import ScanInput, common_root, list_inputs
 from xrdz.method import Method
 from xrdz.pool import LocalPool
+from xrdz.reporting import ReportItem
+from xrdz.reporting.content import scan_content
+from xrdz.reporting.item import stored_order
 from xrdz.run_folder import Shard, parse_shard, stored_scans
 from xrdz.sample_sheet import Sample, SampleSheet
 from xrdz.worker import ChunkTask, Reason, RunSpec, analyse_input, run_chunk
@@ -102,6 +106,27 @@ def test_manifests_of_every_kind_are_relative_to_themselves(tree: Path, name: st
             assert names(manifest) == ["a.xy", "b/a.xy"]
     finally:
         manifest.unlink()
+
+
+def test_the_tables_and_parts_of_a_run_are_no_scans(run: Path, scans: Path, tmp_path: Path) -> None:
+    """A run that lies among the scans is passed over; one that is named gives the scans of its archive alone."""
+    shutil.copytree(scans, tmp_path / "scans")
+    shutil.copytree(run, tmp_path / "scans" / "earlier")
+    listing = list_inputs([tmp_path / "scans"])
+    assert sorted(scan.name for scan in listing.inputs) == sorted(path.name for path in scans.iterdir())
+    assert listing.ignored["folders of runs"] == 1
+    assert {Path(scan.path).suffix for scan in list_inputs([tmp_path / "scans" / "earlier"]).inputs} == {".h5"}
+
+
+def test_a_folder_cannot_be_input_and_run_at_once(scans: Path) -> None:
+    done = xrdz("batch", str(scans), "--out", str(scans))
+    assert done.returncode == 2
+    assert "an input and the folder of the run at once" in done.stderr
+    assert not (scans / "run.json").exists()
+    file = next(scans.iterdir())
+    done = xrdz("batch", str(scans), "--out", str(file))
+    assert done.returncode == 2
+    assert "a file, but the folder of a run was expected" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", '{"samples": 3}', "{"])
@@ -187,8 +212,6 @@ def run(scans: Path) -> Path:
 
 def copied(run: Path, scans: Path, tmp_path: Path) -> Path:
     """Return a folder with copies of the scans and the run."""
-    import shutil
-
     shutil.copytree(scans, tmp_path / "scans")
     shutil.copytree(run, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -257,9 +280,32 @@ def test_force_redoes_all_and_a_changed_row_of_the_sheet_its_scan_alone(scans: P
     found = documents(place / "sheeted")
     assert found["scan_0005.xy"]["batch"]["reason"] == "REFUSED"
     assert "has no row for it" in found["scan_0005.xy"]["batch"]["message"]
+    assert found["scan_0004.xy"]["sample"] == {"file": "scan_0004.xy", "ni_mass_percent": 24.0}
     sheet.write_text("\n".join(["file,ni_mass_percent", *lines[:-1], "scan_0004.xy,50", "scan_0005.xy,20"]))
     done = xrdz("batch", "scans", "--out", "sheeted", "--sample", "sheet.csv", cwd=place)
     assert (done.returncode, analysed(done)) == (0, 2)
+
+
+def test_a_refused_scan_keeps_whose_it_is(tmp_path: Path) -> None:
+    """Its row of the sample sheet stands in its document, its tables, its report, and in what Python gets."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "empty.xy").write_bytes(b"")
+    (tmp_path / "sheet.csv").write_text("file,sample_id,customer,porosity_percent\nempty.xy,S-7,ACME,45\n")
+    done = xrdz("batch", "scans", "--out", "run", "--sample", "sheet.csv", "--tables", "jsonl", cwd=tmp_path)
+    assert done.returncode == 4
+    document = documents(tmp_path / "run")["empty.xy"]
+    assert document["sample"] == {
+        "file": "empty.xy", "sample_id": "S-7", "customer": "ACME", "porosity_percent": 45.0,
+    }  # fmt: skip
+    assert [row["sample_id"] for row in table(tmp_path / "run")] == ["S-7"]
+    content = scan_content(ReportItem(document, None, stored_order(document, None, None)))
+    assert ["Customer", "ACME"] in content["item"]
+    assert ["Item tested", "S-7"] in content["item"]
+    for _ in range(2):  # fresh, and reopened from the run
+        (analysis,) = batch(folder, out=tmp_path / "again", sample=tmp_path / "sheet.csv", jobs=1)
+        assert analysis.sample is not None
+        assert analysis.sample.customer == "ACME"
 
 
 def test_packs_give_a_row_for_every_member_with_the_digits_of_the_file(run: Path, scans: Path, tmp_path: Path) -> None:

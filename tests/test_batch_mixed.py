@@ -1,6 +1,6 @@
 """Everything at once: a mixed folder gives exactly one row each, and the same digits through every door.
 
-`XRDZ_BATCH_SCANS=2000` runs the issue's full number; the default keeps the suite short.
+`XRDZ_BATCH_SCANS=2000` runs the full number; the default keeps the suite short.
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ from xrdz.errors import InputError
 from xrdz.features import FEATURES, NICKEL_IN_NI3SN4, FeatureCheck, nickel_from_ratio, ratio_from_nickel
 from xrdz.findings import Code, severe, warning
 from xrdz.method import Decision
-from xrdz.sample_sheet import Sample
+from xrdz.sample_sheet import Sample, nickel_by_chemistry
 
 LIMITS = (0.2, 3.0)
 DRAWS = 60_000
@@ -537,6 +539,53 @@ def test_the_sheet_alone_without_nickel_is_not_assessed() -> None:
 
 def test_tin_alone_gives_nickel_as_the_rest() -> None:
     assert check_sheet(Sample("a.xy", sn_mass_percent=85.0))[0].value == pytest.approx(0.15)
+
+
+def test_stated_uncertainties_of_the_electrode_decide() -> None:
+    """Values 1.96 su from the upper limit hold with 97.5 %; a ratio in ln, a fraction in logit, a density as it is."""
+    sure = replace(
+        GOOD_ELECTRODE,
+        carbon_ratio_s=3.5 / math.exp(1.96 * 0.05),
+        carbon_ratio_s_u=0.05 * 3.5 / math.exp(1.96 * 0.05),
+        apparent_density_g_cm3=8.3 - 1.96 * 0.2,
+        apparent_density_u=0.2,
+        porosity_percent=60.0,
+        porosity_u=10.0,
+    )
+    results = check_claims(mass_ratio=ratio(1.0), both_detected=True, sample=sure, decision=Decision(method_u_ln=0.05))
+    assert results[3].probability == pytest.approx(0.975, abs=1e-4)
+    assert results[7].probability == pytest.approx(0.975, abs=1e-4)
+    spread = 0.1 / (0.6 * 0.4)
+    expected = NormalDist().cdf((math.log(3.0) - math.log(1.5)) / spread)
+    expected -= NormalDist().cdf((math.log(0.3 / 0.7) - math.log(1.5)) / spread)
+    assert results[4].probability == pytest.approx(expected)
+    assert results[4].verdict is Verdict.UNDECIDED
+    assert results[3].consumer_risk == pytest.approx(0.025, abs=1e-3)
+    assert results[6].joint_probability == pytest.approx(
+        results[3].joint_probability * results[4].probability, rel=1e-3
+    )
+
+
+def test_both_chemical_uncertainties_make_that_of_nickel() -> None:
+    sample = Sample("a.xy", ni_mass_percent=14.0, sn_mass_percent=84.0, ni_u=0.3, sn_u=0.4)
+    value, su = nickel_by_chemistry(sample) or (0.0, None)
+    random = np.random.default_rng(3)
+    ni, sn = random.normal(14.0, 0.3, 200_000), random.normal(84.0, 0.4, 200_000)
+    assert value == pytest.approx(14.0 / 98.0)
+    assert su == pytest.approx(np.std(ni / (ni + sn)), rel=0.01)
+    assert nickel_by_chemistry(Sample("a.xy", sn_mass_percent=85.0, sn_u=0.5)) == pytest.approx((0.15, 0.005))
+
+
+def test_without_either_phase_nothing_is_known_of_their_ratio() -> None:
+    results = check_claims(mass_ratio=None, both_detected=False)
+    assert [result.verdict for result in results[:2]] == [Verdict.UNDECIDED] * 2
+    assert "not both detected" in results[1].why
+    assert results[1].value is None
+
+
+def test_what_the_sheet_refutes_is_not_provisional() -> None:
+    results = check_claims(mass_ratio=ratio(1.0), both_detected=True, sample=replace(GOOD_ELECTRODE, powdered=False))
+    assert [result.claim for result in results if result.provisional] == [1, 2, 3, 4, 8, 9, 10]
 
 
 def test_joint_probability_of_facts_and_independent_quantities() -> None:

@@ -288,6 +288,17 @@ def test_a_method_gives_its_letterhead_and_only_the_right_one_its_decision(item:
     assert stored_order({**document, "sample": {"customer": "C", "note": None}}, None, None).sample == {"customer": "C"}
 
 
+def test_the_command_takes_a_folder_of_results(item: ReportItem, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        document = {**item.document, "source": {**item.document["source"], "path": f"{name}.xy"}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(document, indent=1))
+    (tmp_path / "a.truth.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("no result")
+    assert main(["report", str(tmp_path), "--csv"]) == 0
+    lines = (tmp_path / "report" / "report.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert [line.split(",")[0] for line in lines] == ["file", "a.xy", "b.xy"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -295,6 +306,12 @@ def test_a_method_gives_its_letterhead_and_only_the_right_one_its_decision(item:
         ("nonsense", "not JSON"),
         ("", "not JSON"),
         ('{"schema": "xrdz.claims/1"}', "schema 'xrdz.claims/1'"),
+        ("[1, 2]", "schema None"),
+        ('{"schema": "xrdz.analysis/1"}', "'source' is missing or no dict"),
+        (
+            '{"schema": "xrdz.analysis/1", "source": {}, "method": {}, "status": "", "findings": [], "phases": [1]}',
+            "'phases' is no list of entries with formula, id, mass_fraction",
+        ),
     ],
 )
 def test_what_is_no_result_is_refused(
@@ -305,6 +322,10 @@ def test_what_is_no_result_is_refused(
     assert main(["report", str(path)]) == 2
     assert message in capsys.readouterr().err
     assert main(["report", str(tmp_path / "absent.json")]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["report", str(tmp_path / "empty")]) == 2
+    assert "nor one with results" in capsys.readouterr().err
+    assert not any((tmp_path / "empty").iterdir())
     assert main(["report", str(path), "--date", "tomorrow"]) == 2
     assert "expected a date" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xrdz.numerals import interval_text, su_decimals, value_with_su
+from xrdz.numerals import interval_text, significant, su_decimals, value_with_su
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,16 @@ def test_value_and_su_come_back_within_the_rounding(value: float, su: float) -> 
 )
 def test_interval_text(low: float | None, high: float | None, decimals: int | None, text: str) -> None:
     assert interval_text(low, high, decimals=decimals) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(1.0, 3, "1.00"), (13.6, 4, "13.60"), (0.2, 3, "0.200"), (99.96, 3, "100"), (12345.0, 3, "12300"), (0.0, 3, "0")],
+)
+def test_significant_digits_keep_their_zeros(value: float, digits: int, text: str) -> None:
+    assert significant(value, digits) == text
+
+
+@given(st.floats(1e-9, 1e12), st.integers(1, 6))
+def test_significant_digits_come_back(value: float, digits: int) -> None:
+    assert float(significant(value, digits)) == pytest.approx(value, rel=0.5 * 10.0 ** (1 - digits) + 1e-9)

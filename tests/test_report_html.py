@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +20,7 @@ from report_items import DATE, HOSTILE, clean_item, many_items, numbers_besides,
 from xrdz.reporting import ReportItem, write_report
 from xrdz.reporting.content import scan_content
 from xrdz.reporting.control import Measurement, broken_rules, control_chart, seconds
-from xrdz.reporting.html import SHARED, curves_data, index_page, row_of, scan_page, whole
+from xrdz.reporting.html import SHARED, curves_data, index_page, natural_order, row_of, scan_page, whole
 
 ASSETS = Path(__file__).resolve().parent.parent / "src" / "xrdz" / "reporting"
 
@@ -167,6 +169,13 @@ def test_each_rule_of_nelson_is_seen_at_its_last_point_and_not_before(rule: int,
     broken = broken_rules(np.array(deviates))
     assert rule in broken[-1]
     assert all(rule not in each for each in broken[:-1])
+
+
+def test_names_sort_as_people_count() -> None:
+    names = ["day2/c_1.xy", "day10/c_1.xy", "day2/c_10.xy", "day2/c_9.xy", "day2/C_2.xy", "", "7"]
+    assert sorted(names, key=natural_order) == [
+        "", "7", "day2/c_1.xy", "day2/C_2.xy", "day2/c_9.xy", "day2/c_10.xy", "day10/c_1.xy",
+    ]  # fmt: skip
 
 
 def test_centre_and_sigma_are_those_of_the_moving_range() -> None:
@@ -397,6 +406,22 @@ def test_themes_and_a_phone(quiet: Browser, small_run: Path) -> None:
             quiet.open(url)
             quiet.wait("document.body.dataset.ready === 'yes'")
             assert quiet.run("return document.documentElement.scrollWidth") <= 360
+
+
+@needs_browser
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not installed (apt-get poppler-utils)")
+def test_paper_has_tables_and_not_the_cards_of_a_phone(quiet: Browser, small_run: Path, tmp_path: Path) -> None:
+    for place, headings in (
+        (small_run, ["Scan", "Claim 1", "GoF"]),
+        (next(small_run.parent.glob("scans/00001-*")), ["No.", "Verdict", "Why"]),
+    ):
+        quiet.open(place.as_uri())
+        quiet.wait("document.querySelector('td')")
+        (tmp_path / "page.pdf").write_bytes(quiet.printed())
+        text = subprocess.run(
+            ["pdftotext", "-layout", tmp_path / "page.pdf", "-"], capture_output=True, check=True
+        ).stdout
+        assert any(all(heading in line for heading in headings) for line in text.decode().splitlines()), headings
 
 
 @needs_browser

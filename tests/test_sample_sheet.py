@@ -51,8 +51,8 @@ def test_every_spreadsheets_csv_is_read(tmp_path: Path, separator: str, decimal:
 
 
 def test_columns_are_those_of_the_contract() -> None:
-    """Those the contract names, and three more that a report prints."""
-    more = ["received", "sampled", "condition"]
+    """Those the contract names, three more that a report prints, and the other standard uncertainties."""
+    more = ["received", "sampled", "condition", "sn_u", "carbon_ratio_s_u", "porosity_u", "apparent_density_u"]
     assert list(COLUMNS) == [*ROW, *more] == list(Sample.__dataclass_fields__)
 
 

@@ -9,6 +9,7 @@ those of `xrdz fit` one by one, to the last digit, on any number of workers, sha
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -156,6 +157,9 @@ def open_request(request: Request) -> tuple[RunSpec, str]:
     )
     if request.out is None:
         return spec, ""
+    for path in request.inputs:
+        if os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(request.out):
+            raise InputError(f"{request.out}: an input and the folder of the run at once; choose another --out")
     root = stored_root(request.out) or common_root([str(path) for path in request.inputs])
     run, note = open_run(
         request.out,
@@ -193,6 +197,7 @@ def plan_batch(request: Request, spec: RunSpec, options: Options) -> Plan:
         known = newest(rows_of_parts(run, notes, request.shard, messages=False))
     todo: list[ScanInput] = []
     kept: list[StoredScan] = []
+    changed = 0
     for scan in mine:
         stored = known.get(scan.name)
         sample = None if samples is None else samples.find(scan)
@@ -200,6 +205,10 @@ def plan_batch(request: Request, spec: RunSpec, options: Options) -> Plan:
             kept.append(stored)
         else:
             todo.append(scan)
+            changed += stored is not None and stored.row.reason not in RETRIED
+    if changed:
+        what = "file" if samples is None else "file or row of the sample sheet"
+        notes.append(f"scans to be analysed again, because their {what} changed: {changed}")
     return Plan(spec, listing, tuple(todo), tuple(kept), tuple(notes), samples)
 
 
@@ -329,20 +338,22 @@ def batch(
         plan = plan_batch(request, spec, options)
         places = {item.name: item for item in plan.listing.inputs}
         for stored in plan.kept:
-            yield _reopened(stored, places, spec)
+            yield _reopened(stored, places, plan)
         for report in execute(plan, options):
             for number, row in enumerate(part_rows(Path(report.part))):
-                yield _reopened(StoredScan(row, Path(report.part), number), places, spec)
+                yield _reopened(StoredScan(row, Path(report.part), number), places, plan)
     finally:
         lock.__exit__()
 
 
-def _reopened(stored: StoredScan, places: Mapping[str, ScanInput], spec: RunSpec) -> Analysis:
+def _reopened(stored: StoredScan, places: Mapping[str, ScanInput], plan: Plan) -> Analysis:
     """Return the analysis of a stored row, or the failed one of an input without."""
     if stored.row.entry:
         return analysis_from_archive(stored)
     message = document_of(stored)["batch"]["message"] or ""
-    return refused_analysis(places[stored.name], spec, replace(stored.row, message=message))
+    scan = places[stored.name]
+    sample = None if plan.samples is None else plan.samples.find(scan)
+    return refused_analysis(scan, plan.spec, replace(stored.row, message=message), sample)
 
 
 @dataclass

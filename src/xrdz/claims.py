@@ -183,7 +183,7 @@ def to_text(results: Iterable[ClaimResult], width: int | None = None) -> str:
 
     Parameters
     ----------
-    width : of the lines; the reasons then stand below, broken where they need it
+    width : of the lines; what is claimed and the reasons then stand below, broken where they need it
     """
     lines = []
     for result in results:
@@ -195,9 +195,9 @@ def to_text(results: Iterable[ClaimResult], width: int | None = None) -> str:
         if width is None:
             lines.append(f"{columns} {result.why}\n")
         else:
-            lines.append(
-                f"{columns.rstrip()}\n{fill(result.why, width, initial_indent=INDENT, subsequent_indent=INDENT)}\n"
-            )
+            words = (BY_NUMBER[result.claim].text, result.why)
+            below = [fill(text, width, initial_indent=INDENT, subsequent_indent=INDENT) for text in words]
+            lines.append("\n".join([columns.rstrip(), *below]) + "\n")
     return "".join(lines)
 
 
@@ -257,11 +257,7 @@ def _judge_claim(claim: Claim, checks: Mapping[str, FeatureCheck], parents: Sequ
     joint = joint_probability(checks[name] for name in sorted(_features_with_parents(claim)))
     if joint is not None and shown.probability is not None and abs(joint - shown.probability) > 5e-4:
         reasons.append(f"probability with its parents {joint:.3f}")
-    provisional = [check.provisional for check in own if check.provisional]
-    if not provisional and any(parent.provisional for parent in parents):
-        provisional = ["provisional as its parent is"]
-    if verdict is Verdict.NOT_ASSESSED:
-        provisional = []
+    provisional = _provisional(own, parents, verdict)
     return ClaimResult(
         claim=claim.number,
         verdict=verdict,
@@ -273,6 +269,20 @@ def _judge_claim(claim: Claim, checks: Mapping[str, FeatureCheck], parents: Sequ
         joint_probability=joint,
         provisional=bool(provisional),
     )
+
+
+def _provisional(own: Sequence[FeatureCheck], parents: Sequence[ClaimResult], verdict: Verdict) -> list[str]:
+    """Return why a verdict may change with the laboratory's reproducibility; empty where it rests on other grounds.
+
+    What is not assessed is not provisional, and neither is a claim that a feature without a scan already refutes.
+    """
+    settled = any(check.verdict is Verdict.NOT_MET and not check.provisional for check in own)
+    if verdict is Verdict.NOT_ASSESSED or settled:
+        return []
+    reasons = [check.provisional for check in own if check.provisional]
+    if not reasons and any(parent.provisional for parent in parents):
+        return ["provisional as its parent is"]
+    return reasons
 
 
 def _features_with_parents(claim: Claim) -> frozenset[str]:

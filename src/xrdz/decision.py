@@ -25,6 +25,7 @@ from typing import Literal, Protocol
 
 from xrdz.errors import InputError
 from xrdz.method import Decision
+from xrdz.numerals import significant
 
 Space = Literal["linear", "ln", "logit"]
 Limit = Literal["upper", "lower"]
@@ -300,7 +301,7 @@ def conformity(
     covered = measured.coverage_interval(decision.coverage, extra)
     inside = low <= covered[0] and covered[1] <= high
     outside = covered[1] < low or high < covered[0]
-    text = f"the {100 * decision.coverage:g} % interval {shown_as(covered[0]):.4g} to {shown_as(covered[1]):.4g}"
+    text = f"the {100 * decision.coverage:g} % interval {_shown_interval(*map(shown_as, covered))}"
     over = [f"the lower limit {shown_as(low):.4g}"] if covered[0] < low else []
     over += [f"the upper limit {shown_as(high):.4g}"] if covered[1] > high else []
     reach = f"reaches over {' and '.join(over)}"
@@ -315,6 +316,11 @@ def conformity(
     else:
         verdict = Verdict.MET if inside else Verdict.NOT_MET if outside else Verdict.UNDECIDED
     return Conformity(verdict, probability, span, rule_in_words(decision, measured.space), f"{text} {where}")
+
+
+def _shown_interval(low: float, high: float) -> str:
+    """Return an interval with four significant digits; one without an upper end says so."""
+    return f"{significant(low, 4)} to {significant(high, 4) if math.isfinite(high) else 'infinity'}"
 
 
 def rule_in_words(decision: Decision, space: Space = "linear") -> str:

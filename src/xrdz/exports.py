@@ -89,7 +89,7 @@ class Table:
 
 
 ORDER_COLUMNS: Mapping[str, Callable[[ReportItem], str]] = {
-    "file": lambda item: item.name,
+    "file": lambda item: item.title,
     "sample_id": sample_id,
     "customer": lambda item: _text(item.order.sample.get("customer")),
     "operator": lambda item: _text(item.order.sample.get("operator") or _metadata(item).get("operator")),

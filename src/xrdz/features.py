@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from xrdz.decision import IntervalLike, Measured, Verdict, conformity, measured_from
 from xrdz.findings import Finding
 from xrdz.method import Decision
-from xrdz.sample_sheet import Sample
+from xrdz.sample_sheet import Sample, nickel_by_chemistry
 
 NICKEL_IN_NI3SN4 = 3 * 58.6934 / (3 * 58.6934 + 4 * 118.710)
 """Mass fraction of nickel in Ni3Sn4, standard atomic weights."""
@@ -145,14 +145,12 @@ def ratio_from_nickel(nickel: float) -> float:
 
 def chemical_nickel(sample: Sample) -> Measured | None:
     """Return Ni / (Ni + Sn) by chemical analysis, or from the one of the two that is given, or None."""
-    ni, sn = sample.ni_mass_percent, sample.sn_mass_percent
-    if ni is None and sn is None:
-        return None
-    total = 100.0 if ni is None or sn is None else ni + sn
-    if total <= 0.0:
-        return None
-    value = (100.0 - (sn or 0.0) if ni is None else ni) / total
-    su = None if sample.ni_u is None else sample.ni_u / total
+    found = nickel_by_chemistry(sample)
+    return None if found is None else _fraction(*found)
+
+
+def _fraction(value: float, su: float | None) -> Measured:
+    """Return a mass or volume fraction; on the edge of its range it has no logit."""
     return Measured(value, su, space="logit" if 0.0 < value < 1.0 else "linear")
 
 
@@ -194,6 +192,11 @@ def _unknown(feature: str, why: str, *, from_scan: bool = False) -> FeatureCheck
     return FeatureCheck(feature, Verdict.NOT_ASSESSED, why, from_scan=from_scan)
 
 
+def _open(feature: str, why: str) -> FeatureCheck:
+    """Return the check of a quantity that the scan was to show and does not: the question stays open."""
+    return FeatureCheck(feature, Verdict.UNDECIDED, why, from_scan=True)
+
+
 def _of_scan(check: FeatureCheck, decision: Decision) -> FeatureCheck:
     """Return a check marked as resting on the scan, and as provisional without the laboratory's reproducibility."""
     return replace(check, from_scan=True, provisional=NO_REPRODUCIBILITY if decision.method_u_ln is None else "")
@@ -210,6 +213,8 @@ def _presence(both_detected: bool | None, decision: Decision) -> FeatureCheck:
 
 
 def _mass_ratio(ratio: Measured | None, both_detected: bool | None, decision: Decision) -> FeatureCheck:
+    if ratio is None and both_detected is False:
+        return _open("mass_ratio", "no mass ratio, as beta-Sn and Ni3Sn4 were not both detected")
     if ratio is None:
         return _unknown("mass_ratio", "no mass ratio of ni3sn4 to sn", from_scan=both_detected is not None)
     extra = decision.method_u_ln or 0.0
@@ -238,6 +243,8 @@ def _phase_nickel(
             source="the phases",
             moves_with_ratio=True,
         )
+    elif both_detected is False:
+        return _open("nickel", "the phases give no nickel content")
     else:
         why = "neither the phases nor the sample sheet give nickel"
         return _unknown("nickel", why, from_scan=both_detected is not None)
@@ -245,20 +252,30 @@ def _phase_nickel(
 
 
 def _electrode(sample: Sample, graphite_detected: bool, decision: Decision) -> dict[str, FeatureCheck]:
-    porosity = None if sample.porosity_percent is None else sample.porosity_percent / 100.0
+    s, porosity, density = sample.carbon_ratio_s, sample.porosity_percent, sample.apparent_density_g_cm3
+    porosity_su = None if sample.porosity_u is None else sample.porosity_u / 100.0
+    measured = {
+        "carbon_ratio": None if s is None else Measured(s, sample.carbon_ratio_s_u, space="ln" if s > 0 else "linear"),
+        "porosity": None if porosity is None else _fraction(porosity / 100.0, porosity_su),
+        "density": None if density is None else Measured(density, sample.apparent_density_u),
+    }
+    checks = {name: _stated(name, value, decision) for name, value in measured.items()}
     return {
         "carbon": _carbon(sample, graphite_detected),
-        "carbon_ratio": _stated("carbon_ratio", sample.carbon_ratio_s, "carbon_ratio_s", decision),
         "powdered": _fact("powdered", sample.powdered, "powdered"),
-        "porosity": _stated("porosity", porosity, "porosity_percent", decision),
-        "density": _stated("density", sample.apparent_density_g_cm3, "apparent_density_g_cm3", decision),
+        **checks,
     }
 
 
-def _stated(feature: str, value: float | None, column: str, decision: Decision) -> FeatureCheck:
-    if value is None:
+COLUMN_OF = {"carbon_ratio": "carbon_ratio_s", "porosity": "porosity_percent", "density": "apparent_density_g_cm3"}
+"""Column of the sample sheet that states a quantity of the electrode."""
+
+
+def _stated(feature: str, measured: Measured | None, decision: Decision) -> FeatureCheck:
+    column = COLUMN_OF[feature]
+    if measured is None:
         return _unknown(feature, f"the sample sheet gives no {column}")
-    return _quantity(feature, Measured(value), decision, source=column)
+    return _quantity(feature, measured, decision, source=column)
 
 
 def _fact(feature: str, holds: bool | None, column: str) -> FeatureCheck:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from xrdz.errors import InputError
+
+RUN_FILE = "run.json"
+"""What makes a folder that of a run."""
 
 
 def write_whole(path: str | Path, content: bytes | str) -> Path:
@@ -22,22 +28,50 @@ def write_whole(path: str | Path, content: bytes | str) -> Path:
         If the folder does not exist or the file cannot be written; nothing is left behind.
     """
     path = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    with whole_file(path) as stream:
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+    return path
+
+
+@contextlib.contextmanager
+def whole_file(target: Path, *, remedy: str = "check the folder") -> Iterator[IO[bytes]]:
+    """Give a file to write to that takes its name when it is complete.
+
+    Parameters
+    ----------
+    remedy : what a user can do when it cannot be written
+
+    Raises
+    ------
+    InputError
+        If it cannot be written; nothing is left behind.
+    """
     partial = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         partial = Path(name)
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         partial.chmod(0o644)
-        partial.replace(path)
+        partial.replace(target)
+        partial = None
+    except PermissionError as error:
+        raise InputError(
+            f"{target}: cannot be written ({error.strerror}); close it in other programs, or check the folder"
+        ) from None
     except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); {remedy}") from None
+    finally:
         if partial is not None:
-            partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
-    return path
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def is_run_folder(path: str | Path) -> bool:
+    """Return whether a folder is that of a run of `xrdz batch` or `xrdz watch`."""
+    return os.path.isfile(os.path.join(path, RUN_FILE))
 
 
 def make_folder(path: str | Path) -> Path:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from xrdz.errors import InputError
+from xrdz.files import is_run_folder
 from xrdz.readers import FORMATS
 from xrdz.readers.content import FREE_EXPANSION_BYTES, MAX_EXPANSION, MAX_FILE_BYTES
 
@@ -228,8 +229,11 @@ def _manifest_entries(text: str, path: str) -> list[str]:
 
 
 def walked(folder: str, skipped: frozenset[str], ignored: Counter[str]) -> Iterator[tuple[str, str]]:
-    """Yield (place, problem) of every scan below a folder in the order of names; links to folders are not followed."""
-    pending = [(folder, True)]
+    """Yield (place, problem) of every scan below a folder in the order of names; links to folders are not followed.
+
+    The folder of a run that is searched gives the scans of its archive, one found on the way nothing.
+    """
+    pending = [(os.path.join(folder, "parts") if is_run_folder(folder) else folder, True)]
     while pending:
         place, is_folder = pending.pop()
         if not is_folder:
@@ -251,6 +255,9 @@ def _is_wanted(entry: os.DirEntry[str], ignored: Counter[str]) -> bool:
     if entry.is_dir(follow_symlinks=False):
         if entry.name.startswith("."):
             ignored["hidden folders"] += 1
+            return False
+        if is_run_folder(entry.path):
+            ignored["folders of runs"] += 1
             return False
         return True
     if entry.is_symlink() and entry.is_dir():

@@ -66,8 +66,8 @@ def findings_of_fit(
 
 def _unexplained(peak: ResidualPeak) -> Finding:
     """Return the finding of a peak no phase explains; one that only the tube's other lines explain is information."""
-    what = f"a peak at {peak.two_theta:.2f} deg, {100 * peak.relative_height:.2g} % of the strongest, significance "
-    what += f"{peak.significance:.0f}, belongs to no phase of the method"
+    what = f"a peak at {peak.two_theta:.2f} deg, {two_digits(100 * peak.relative_height)} % of the strongest, "
+    what += f"significance {peak.significance:.0f}, belongs to no phase of the method"
     named = ", ".join(f"{id} ({100 * score:.0f} %)" for id, score in peak.matches)
     where = f"{peak.two_theta:.3f}"
     if peak.tube_line:
@@ -147,7 +147,7 @@ def _phase(result: FitResult, number: int, phase: PhaseAnalysis, limits: Thresho
         findings.append(
             warning(
                 Code.PHASE_NOT_DETECTED,
-                f"{phase.id} was not detected; detection limit {100 * phase.detection_limit:.2g} mass %, "
+                f"{phase.id} was not detected; detection limit {two_digits(100 * phase.detection_limit)} mass %, "
                 f"less than {two_digits(100 * phase.mass_fraction.interval95[1])} mass % with 95 % confidence",
                 where=phase.id,
             )

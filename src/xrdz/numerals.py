@@ -74,6 +74,14 @@ def probability_text(p: float | None) -> str:
     return "< 0.001" if p < 0.0005 else at_decimals(p, 3)
 
 
+def significant(value: float, digits: int) -> str:
+    """Return a number with so many significant digits, closing zeros included, without an exponent from 1e-4 to 1e6."""
+    rounded = float(f"{value:.{digits}g}")
+    if not math.isfinite(rounded) or rounded == 0.0 or not 1e-4 <= abs(rounded) < 1e6:
+        return f"{rounded:.{digits}g}"
+    return at_decimals(rounded, max(digits - 1 - math.floor(math.log10(abs(rounded))), 0))
+
+
 def two_digits(value: float) -> str:
     """Return a positive number with two significant digits, without an exponent up to thousands."""
     return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"

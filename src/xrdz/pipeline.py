@@ -331,6 +331,8 @@ def _ratio(
     if method.ratio is None or not set(method.ratio) <= set(estimate.ids):
         return None, {}
     numerator, denominator = (estimate.ids.index(name) for name in method.ratio)
+    if all(number in weak and not weak[number].detected for number in (numerator, denominator)):
+        return None, {}  # two upper limits say nothing about a ratio
     masses = estimate.masses
     if masses[numerator] > 0 and masses[denominator] > 0:
         quantity, variances = ratio_quantity(estimate, numerator, denominator)

@@ -11,13 +11,11 @@ name exactly.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import errno
 import io
 import json
 import os
-import tempfile
 import unicodedata
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +26,7 @@ from typing import IO, Any, Literal
 from xrdz.archive import part_documents, part_lines
 from xrdz.crystal import free_cell_names
 from xrdz.errors import InputError
+from xrdz.files import whole_file
 from xrdz.reference import Reference
 from xrdz.run_folder import RunFolder, existing_run, opened_since, read_run, root_lock, rows_of_parts
 
@@ -131,6 +130,11 @@ def _codes(document: Document) -> str:
     return " ".join(dict.fromkeys(str(finding.get("code")) for finding in document.get("findings", ())))
 
 
+def _sample_id(document: Document) -> Any:
+    """Return the item tested: from the sample sheet, else the file's own word, as reports print it."""
+    return _at("sample", "sample_id")(document) or _at("source", "metadata", "sample_id")(document)
+
+
 def _ratio_name(document: Document) -> str | None:
     ratio = document.get("mass_ratio")
     return None if not ratio else f"{ratio['numerator']}/{ratio['denominator']}"
@@ -158,7 +162,7 @@ def columns_of(shape: TableShape) -> tuple[Column, ...]:
         Column("status", "", "text", _at("status")),
         Column("reason", "", "text", _at("batch", "reason")),
         Column("message", "", "text", _at("batch", "message")),
-        Column("sample_id", "", "text", _at("source", "metadata", "sample_id")),
+        Column("sample_id", "", "text", _sample_id),
         Column("ratio", "", "text", _ratio_name),
         *_quantity("mass_ratio", "1", _at, "mass_ratio"),
         Column("mass_ratio_limit", "", "text", _at("mass_ratio", "limit")),
@@ -341,7 +345,7 @@ def write_results(path: str | Path, formats: Sequence[str] = ("csv",)) -> list[P
     with root_lock(path):
         for name in formats:
             target = path / f"results.{name}"
-            with whole_file(target) as stream:
+            with whole_file(target, remedy="the parts stay valid: make room and start again") as stream:
                 WRITERS[name](stream, columns, documents(path))
             written.append(target)
     return written
@@ -380,40 +384,6 @@ def append_results(
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise InputError(f"{target}: cannot be written ({error.strerror})") from None
-
-
-@contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write to that takes its name when it is complete.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written; nothing is left behind.
-    """
-    partial = None
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        partial = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.chmod(0o644)
-        partial.replace(target)
-        partial = None
-    except PermissionError as error:
-        raise InputError(
-            f"{target}: cannot be written ({error.strerror}); close it in other programs, or check the folder"
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"{target}: cannot be written ({error.strerror}); the parts stay valid: make room and start again"
-        ) from None
-    finally:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                partial.unlink()
 
 
 def _write_csv(stream: IO[bytes], columns: Sequence[Column], rows_of: Iterator[Document]) -> None:

@@ -28,7 +28,7 @@ from typing import IO, Any
 from xrdz import __version__
 from xrdz.archive import StoredScan, part_rows
 from xrdz.errors import InputError
-from xrdz.files import make_folder, write_whole
+from xrdz.files import RUN_FILE, make_folder, write_whole
 from xrdz.method import Method
 
 SCHEMA = "xrdz.run/1"
@@ -118,11 +118,13 @@ def read_run(path: Path) -> dict[str, Any] | None:
     InputError
         If the file is there but is none of ours.
     """
-    file = path / "run.json"
+    file = path / RUN_FILE
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise InputError(f"{path}: a file, but the folder of a run was expected; choose another --out") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read ({error}); move the folder away or choose another --out") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
@@ -170,7 +172,7 @@ def open_run(
         "started": now(),
     }
     with root_lock(folder):
-        write_whole(folder / "run.json", json.dumps(record, indent=1) + "\n")
+        write_whole(folder / RUN_FILE, json.dumps(record, indent=1) + "\n")
     run = RunFolder(folder, key, root)
     make_folder(run.parts_folder())
     return run, _change_note(before, record)
@@ -262,7 +264,7 @@ def root_lock(folder: Path) -> Iterator[None]:
     with stream:
         while not _lock(stream):
             time.sleep(LOCK_POLL_SECONDS)
-        for path in (*folder.glob(".results.*.part"), *folder.glob(".run.json.*.part")):
+        for path in (*folder.glob(".results.*.part"), *folder.glob(f".{RUN_FILE}.*.part")):
             path.unlink(missing_ok=True)
         yield
 

@@ -11,7 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
@@ -35,7 +35,7 @@ class Sample:
     file : name of the scan's file, or the end of its path
     customer : name, and how to reach them
     ni_mass_percent, sn_mass_percent : chemical analysis, mass %
-    ni_u : standard uncertainty of `ni_mass_percent`, mass %
+    ni_u, sn_u, carbon_ratio_s_u, porosity_u, apparent_density_u : standard uncertainty of each, in its unit
     carbon_ratio_s : S = m(alloy) / m(carbon)
     porosity_percent : of the electrode layer, volume %
     powdered : whether the active material is a powder
@@ -60,6 +60,10 @@ class Sample:
     received: str | None = None
     sampled: str | None = None
     condition: str | None = None
+    sn_u: float | None = None
+    carbon_ratio_s_u: float | None = None
+    porosity_u: float | None = None
+    apparent_density_u: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the filled cells by column, as the analysis document holds them."""
@@ -113,6 +117,26 @@ def read_sample_sheet(path: str | Path) -> SampleSheet:
     return SampleSheet(path.name, tuple(samples))
 
 
+def nickel_by_chemistry(sample: Sample) -> tuple[float, float | None] | None:
+    """Return Ni / (Ni + Sn) with its standard uncertainty, from either of the two when only one is given.
+
+        w = Ni / (Ni + Sn),   u(w) = hypot(Sn u(Ni), Ni u(Sn)) / (Ni + Sn)^2
+
+    With one of the uncertainties alone, u(Ni) / (Ni + Sn) or u(Sn) / (Ni + Sn): the other element is the rest.
+    """
+    ni, sn = sample.ni_mass_percent, sample.sn_mass_percent
+    if ni is None and sn is None:
+        return None
+    total = 100.0 if ni is None or sn is None else ni + sn
+    if total <= 0.0:
+        return None
+    value = (100.0 - (sn or 0.0) if ni is None else ni) / total
+    if ni is not None and sn is not None and sample.ni_u is not None and sample.sn_u is not None:
+        return value, math.hypot(sn * sample.ni_u, ni * sample.sn_u) / total**2
+    u = sample.sn_u if ni is None or sample.ni_u is None else sample.ni_u
+    return value, None if u is None else u / total
+
+
 def nickel_balance(sample: Sample, ni_of_phases: float, su: float, *, coverage_factor: float = 2.0) -> Finding | None:
     """Return a finding when the chemical nickel and the nickel of the crystalline phases disagree.
 
@@ -126,15 +150,15 @@ def nickel_balance(sample: Sample, ni_of_phases: float, su: float, *, coverage_f
     """
     if sample.ni_mass_percent is None:
         return None
-    alloy = sample.ni_mass_percent + (sample.sn_mass_percent or 0.0)
-    to_alloy = 100.0 / alloy if sample.sn_mass_percent and alloy > 0.0 else 1.0
-    chemical = sample.ni_mass_percent * to_alloy
-    u_chemical = (ASSUMED_NI_U if sample.ni_u is None else sample.ni_u) * to_alloy
+    assumed = sample.ni_u is None
+    found = nickel_by_chemistry(replace(sample, ni_u=ASSUMED_NI_U) if assumed else sample)
+    if found is None:
+        return None
+    chemical, u_chemical = 100.0 * found[0], 100.0 * (found[1] or 0.0)
     difference = chemical - 100.0 * ni_of_phases
     allowed = coverage_factor * math.hypot(u_chemical, 100.0 * su)
     if abs(difference) <= allowed:
         return None
-    assumed = " (0.5 mass % assumed for the chemistry)" if sample.ni_u is None else ""
     meaning = (
         "nickel that is amorphous, unalloyed or in a phase not fitted"
         if difference > 0.0
@@ -143,7 +167,8 @@ def nickel_balance(sample: Sample, ni_of_phases: float, su: float, *, coverage_f
     return warning(
         Code.AMORPHOUS_SUSPECTED,
         f"nickel by chemistry {chemical:.2f} mass %, by the crystalline phases {100.0 * ni_of_phases:.2f} mass %: "
-        f"they differ by {abs(difference):.2f}, expected at most {allowed:.2f}{assumed}; it points to {meaning}",
+        f"they differ by {abs(difference):.2f}, expected at most {allowed:.2f}"
+        f"{f' ({ASSUMED_NI_U} mass % assumed for the chemistry)' if assumed else ''}; it points to {meaning}",
         where=sample.file,
         suggestion="add candidate phases (ni, ni3sn2, sno2) or an internal standard, and check the chemistry",
     )
@@ -227,6 +252,7 @@ def _yes_no(cell: str, place: str) -> bool:
 
 
 _PERCENT = _number("a number from 0 to 100 (percent)", 0.0, 100.0)
+_UNCERTAINTY = _number("a standard uncertainty in mass %, from 0 to 100", 0.0, 100.0)
 
 COLUMNS: dict[str, Callable[[str, str], Any]] = {
     "file": _text,
@@ -235,7 +261,7 @@ COLUMNS: dict[str, Callable[[str, str], Any]] = {
     "customer": _text,
     "ni_mass_percent": _PERCENT,
     "sn_mass_percent": _PERCENT,
-    "ni_u": _number("a standard uncertainty in mass %, from 0 to 100", 0.0, 100.0),
+    "ni_u": _UNCERTAINTY,
     "carbon_ratio_s": _number("a mass ratio m(alloy)/m(carbon), zero or more", 0.0, 1e6),
     "carbon_present": _yes_no,
     "porosity_percent": _PERCENT,
@@ -245,4 +271,8 @@ COLUMNS: dict[str, Callable[[str, str], Any]] = {
     "received": _text,
     "sampled": _text,
     "condition": _text,
+    "sn_u": _UNCERTAINTY,
+    "carbon_ratio_s_u": _number("a standard uncertainty of the ratio, zero or more", 0.0, 1e6),
+    "porosity_u": _number("a standard uncertainty in volume %, from 0 to 100", 0.0, 100.0),
+    "apparent_density_u": _number("a standard uncertainty in g/cm^3, from 0 to 30", 0.0, 30.0),
 }

@@ -70,6 +70,9 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"  # a defect of xrdz; please report it
 
 
+KEPT_WITHOUT_RESULT = ("schema", "source", "sample", "method", "software", "references_sha256")
+"""Of the document of an answer that cannot be stored."""
+
 RETRIED = frozenset({Reason.UNREADABLE, Reason.OUT_OF_MEMORY, Reason.WORKER_DIED})
 """Reasons that may be gone at the next start, when the input is tried again."""
 
@@ -174,7 +177,7 @@ def run_chunk(
             break
         begin(scan.name)
         blame = task.blamed.get(scan.name)
-        outcome = analyse_input(scan, sample, spec) if blame is None else refusal(scan, spec, *blame)
+        outcome = analyse_input(scan, sample, spec) if blame is None else refusal(scan, spec, *blame, sample=sample)
         if spec.run is None:
             yield ChunkReport((outcome.row,), analyses=(slimmed(outcome.analysis),))
             continue
@@ -280,17 +283,21 @@ def analyse_input(scan: ScanInput, sample: Sample | None, spec: RunSpec) -> Outc
     except Exception as error:  # noqa: BLE001 - the batch boundary: a defect must not stop the other scans
         reason = Reason.INTERNAL_ERROR
         text = f"{scan.place}: internal error, {type(error).__name__}: {error}; please report it with the file"
-    refused = refusal(scan, spec, reason, text, sha256=sha256, seconds=time.perf_counter() - began)
-    return replace(
-        refused,
-        row=replace(refused.row, sample_sha256=sample_sha256(sample), size=size, mtime_ns=mtime_ns),
-    )
+    refused = refusal(scan, spec, reason, text, sample=sample, sha256=sha256, seconds=time.perf_counter() - began)
+    return replace(refused, row=replace(refused.row, size=size, mtime_ns=mtime_ns))
 
 
 def refusal(
-    scan: ScanInput, spec: RunSpec, reason: Reason, message: str, *, sha256: str = "", seconds: float = 0.0
+    scan: ScanInput,
+    spec: RunSpec,
+    reason: Reason,
+    message: str,
+    *,
+    sample: Sample | None = None,
+    sha256: str = "",
+    seconds: float = 0.0,
 ) -> Outcome:
-    """Return the outcome of an input without an answer."""
+    """Return the outcome of an input without an answer; its row of the sample sheet says whose it is all the same."""
     message = " ".join(message.split())
     size, mtime_ns = stat_of(scan)
     row = Row(
@@ -299,20 +306,21 @@ def refusal(
         reason=reason.value,
         message=message,
         status="failed",
+        sample_sha256=sample_sha256(sample),
         size=size,
         mtime_ns=mtime_ns,
         finished=now(),
         seconds=seconds,
     )
-    analysis = refused_analysis(scan, spec, row)
+    analysis = refused_analysis(scan, spec, row, sample)
     document = _document(analysis, row)
     document["source"]["wavelength"] = None
     return Outcome(row, document, analysis)
 
 
-def refused_analysis(scan: ScanInput, spec: RunSpec, row: Row) -> Analysis:
+def refused_analysis(scan: ScanInput, spec: RunSpec, row: Row, sample: Sample | None = None) -> Analysis:
     """Return the analysis of an input that has none: failed, without points, its reason as a severe finding."""
-    finding = severe(Code.READER_NOTE, row.message, where=scan.place, suggestion="see `xrdz read`")
+    finding = severe(Code.READER_NOTE, row.message, where=scan.place)
     source = Source(path=scan.place, sha256=row.sha256)
     empty = np.zeros(0)
     return Analysis(
@@ -324,12 +332,15 @@ def refused_analysis(scan: ScanInput, spec: RunSpec, row: Row) -> Analysis:
         mass_ratio=None,
         budget={},
         elements={},
-        claims=check_claims(mass_ratio=None, both_detected=None, decision=spec.method.decision, findings=[finding]),
+        claims=check_claims(
+            mass_ratio=None, both_detected=None, sample=sample, decision=spec.method.decision, findings=[finding]
+        ),
         agreement=None,
         findings=(finding,),
         references_sha256=spec.references_sha256,
         software=software_versions(),
         timing={"read_s": row.seconds, "fit_s": 0.0, "total_s": row.seconds},
+        sample=sample,
     )
 
 
@@ -343,14 +354,16 @@ def _unstored(outcome: Outcome, error: Exception) -> Outcome:
     """Return the outcome as one without an answer, because its answer cannot be stored."""
     message = f"the result cannot be stored ({type(error).__name__}: {error}); please report it with the file"
     row = replace(outcome.row, reason=Reason.INTERNAL_ERROR.value, message=message, status="failed")
-    document = {key: outcome.document[key] for key in ("schema", "source", "method", "software", "references_sha256")}
+    document = {key: outcome.document[key] for key in KEPT_WITHOUT_RESULT}
     batch = {"file": row.file, "reason": row.reason, "message": message, "finished": row.finished}
     return Outcome(row, {**document, "status": "failed", "findings": [], "batch": batch}, outcome.analysis)
 
 
 def sample_sha256(sample: Sample | None) -> str:
-    """Return the hash by which a change of a row of the sample sheet is noticed, "" without one."""
-    return "" if sample is None else hashlib.sha256(json.dumps(vars(sample), sort_keys=True).encode()).hexdigest()[:16]
+    """Return the hash of a sample sheet's filled cells, by which a change is noticed; "" without a row."""
+    if sample is None:
+        return ""
+    return hashlib.sha256(json.dumps(sample.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 # --- a worker of the local pool ---------------------------------------------------------------------------------------

@@ -256,7 +256,8 @@ class Progress:
         seconds = time.monotonic() - self.began
         fresh = self.done - self.before
         if fresh:
-            say(f"{fresh} scans in {_duration(seconds)}, {fresh / max(seconds, 1e-3):.3g} scans/s")
+            what = "1 scan" if fresh == 1 else f"{fresh} scans"
+            say(f"{what} in {_duration(seconds)}, {fresh / max(seconds, 1e-3):.3g} scans/s")
 
 
 def _duration(seconds: float) -> str:

@@ -9,6 +9,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from xrdz.errors import InputError
+
 DESCRIPTION = """\
 Judge claims 1 to 10 from the measured values of a sample sheet alone, without a scan. Without a scan both phases and
 the mass ratio Z follow from the chemical nickel content, as if all nickel sat in Ni3Sn4; such verdicts are marked
@@ -18,11 +20,13 @@ EPILOG = """\
 columns of the sheet (CSV; comma, semicolon or tab; only file is required):
   file, sample_id, operator, customer, note     text
   received, sampled, condition                  text, for a report: two dates, and the item's state on receipt
-  ni_mass_percent, sn_mass_percent, ni_u        mass %; ni_u is the standard uncertainty of ni_mass_percent
+  ni_mass_percent, sn_mass_percent              mass %
   carbon_ratio_s                                S = m(alloy)/m(carbon), a ratio
   carbon_present, powdered                      yes or no
   porosity_percent                              volume %
   apparent_density_g_cm3                        g/cm^3
+  ni_u, sn_u, carbon_ratio_s_u, porosity_u,     standard uncertainty of each, in its unit; a value without one is
+  apparent_density_u                            compared with the limits as it stands
 
 example:
   xrdz claims --sheet samples.csv
@@ -49,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     method = default_method() if args.method is None else read_method(args.method)
-    for sample in read_sample_sheet(args.sheet).samples:
+    sheet = read_sample_sheet(args.sheet)
+    if not sheet.samples:
+        raise InputError(f"{args.sheet}: no row below the header; expected one row a sample")
+    for sample in sheet.samples:
         results = check_sheet(sample, method.decision)
         if args.json:
             document = {

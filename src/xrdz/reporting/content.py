@@ -14,7 +14,7 @@ from typing import Any
 
 from xrdz.claims import BY_NUMBER
 from xrdz.features import FEATURES
-from xrdz.numerals import at_decimals, interval_text, probability_text, two_digits, value_with_su
+from xrdz.numerals import at_decimals, interval_text, probability_text, significant, two_digits, value_with_su
 from xrdz.reporting.item import Order, ReportItem
 
 NOT_STATED = "not stated"
@@ -52,6 +52,17 @@ SPACES: Mapping[str, str] = {"ln": "the logarithm of a ratio", "logit": "the log
 PROVISIONAL = "provisional"
 REPRODUCIBILITY = "laboratory's own"
 MISSING = "the sample sheet gives no "
+NO_SHEET = "no value was given"
+"""Why a claim on the electrode is not assessed where the scan has no row of a sample sheet."""
+
+MISSING_WORDS: Mapping[str, str] = {
+    "carbon_present, and no graphite was detected": "carbon (nor was graphite detected)",
+    "carbon_ratio_s": "S",
+    "powdered": "powder or not",
+    "porosity_percent": "porosity",
+    "apparent_density_g_cm3": "apparent density",
+}
+"""What a column of the sample sheet that is empty would have stated."""
 
 STATED: Mapping[str, str] = {
     "carbon_present: yes": "carbon is stated",
@@ -74,6 +85,13 @@ PRINTED_KEYS = frozenset(
 )
 """Keys of [laboratory] that have their own place in a report; all others are listed under their own name."""
 
+UNEXPLAINED = "UNEXPLAINED_PEAK"
+STATED_FEATURES = frozenset({"carbon_ratio", "porosity", "density"})
+"""Features whose value a sample sheet states, which a report repeats as it stands."""
+
+CHEMISTRY = (("Ni", "ni_mass_percent", "ni_u"), ("Sn", "sn_mass_percent", "sn_u"))
+"""Elements that a sample sheet states, with the columns of their content and its standard uncertainty."""
+
 LONG_REASON = 30
 """Characters from which a reason is not repeated."""
 
@@ -87,9 +105,9 @@ SMALLEST_PERCENT = 0.005
 def scan_content(item: ReportItem) -> dict[str, Any]:
     """Return everything a report says about a scan."""
     document, order = item.document, item.order
-    claims = shortened([claim_content(claim) for claim in document.get("claims") or ()])
+    claims = claims_content(document)
     return {
-        "name": item.name,
+        "name": item.title,
         "sample": sample_id(item),
         "status": status_text(document),
         "answer": answer(document),
@@ -215,7 +233,7 @@ def measurement_facts(item: ReportItem) -> list[list[str]]:
     metadata = source.get("metadata") or {}
     version = f", version {method['version']}" if method.get("version") else ""
     return [
-        ["Raw file", item.name],
+        ["Raw file", item.title],
         ["Measured", str(metadata.get("start_time") or NOT_STATED)],
         ["Operator", str(item.order.sample.get("operator") or metadata.get("operator") or NOT_STATED)],
         ["Instrument", instrument_name(item) or NOT_STATED],
@@ -280,12 +298,20 @@ def _phase_row(phase: Mapping[str, Any]) -> dict[str, str]:
 
 
 def phase_notes(document: Mapping[str, Any]) -> list[str]:
-    """Return what the table of phases needs beside it: the elements implied, and what is not crystalline."""
+    """Return what the table of phases needs beside it: elements implied and by chemistry, what is not crystalline."""
     notes = []
     elements = document.get("elements") or {}
-    if elements:
+    if elements and any(phase.get("detected") for phase in document.get("phases") or ()):
         listed = ", ".join(f"{name} {percent(value)}" for name, value in elements.items())
         notes.append(f"Elements implied by the phases, mass %: {listed}.")
+    sample = document.get("sample") or {}
+    chemical = [
+        f"{element} {value_with_su(sample[column], sample.get(su))}"
+        for element, column, su in CHEMISTRY
+        if sample.get(column) is not None
+    ]
+    if chemical:
+        notes.append(f"By chemical analysis, mass %: {', '.join(chemical)}.")
     amorphous = document.get("amorphous")
     if amorphous:
         low, high = amorphous["interval95"]
@@ -354,6 +380,21 @@ def percent_text(value: float) -> str:
     return f"{at_decimals(value, decimals)} %" if value >= SMALLEST_PERCENT else "< 0.01 %"
 
 
+def claims_content(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the cells of all claims; reasons name a severe finding by its code, its words stand among the findings."""
+    severe = [finding for finding in findings(document) if finding["level"] == "severe"]
+    words = "; ".join(f"{finding['code']}: {finding['message']}" for finding in severe)
+    codes = ", ".join(dict.fromkeys(finding["code"] for finding in severe))
+    without_sheet = not document.get("sample")
+    rows = []
+    for claim in document.get("claims") or ():
+        why = str(claim.get("why", "")).replace(f"a severe finding ({words})", f"the severe finding {codes}")
+        if without_sheet and claim["verdict"] == "not_assessed" and why.startswith(MISSING):
+            why = NO_SHEET
+        rows.append(claim_content({**claim, "why": why}))
+    return shortened(rows)
+
+
 def claim_content(claim: Mapping[str, Any]) -> dict[str, Any]:
     """Return the cells of one claim."""
     number = int(claim["claim"])
@@ -365,7 +406,7 @@ def claim_content(claim: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "claim": number,
         "text": known.text.replace("^3", "³").replace(" %", "\u00a0%") if known else "",
-        "value": "" if value is None else f"{factor * value:{'.6g' if p is None else '.3g'}}{unit}",
+        "value": "" if value is None else f"{found_text(factor * value, shown)}{unit}",
         "limits": "" if not limits else f"{factor * limits[0]:g} to {factor * limits[1]:g}{unit}",
         "probability": probability_text(p),
         "verdict": claim["verdict"],
@@ -374,6 +415,11 @@ def claim_content(claim: Mapping[str, Any]) -> dict[str, Any]:
         "why": in_shown_unit(why_text(str(claim.get("why", "")), claim["verdict"]), factor, unit),
         "risk": risk_text(claim),
     }
+
+
+def found_text(value: float, feature: str) -> str:
+    """Return a claim's value: what a sheet stated as it stands, what the scan gave with three digits."""
+    return f"{value:.6g}" if feature in STATED_FEATURES else significant(value, 3)
 
 
 def is_provisional(claim: Mapping[str, Any]) -> bool:
@@ -389,7 +435,9 @@ def in_shown_unit(why: str, factor: float, unit: str) -> str:
 
     def scaled(match: re.Match[str]) -> str:
         words, low, high = match.groups()
-        ends = [f"{factor * float(end):.4g}" for end in (low, high) if end]
+        ends = [
+            significant(factor * float(end), 4) if high else f"{factor * float(end):.4g}" for end in (low, high) if end
+        ]
         return f"{words} {' to '.join(ends)}{unit}"
 
     return re.sub(rf"(% interval|lower limit|upper limit) ({number})(?: to ({number}))?", scaled, why)
@@ -411,9 +459,9 @@ def why_text(why: str, verdict: str) -> str:
         against = [part for part in own if not part.endswith(KEPT) and not part.startswith(MISSING)]
         parts = [*(against if against != ["no uncertainty is stated"] else []), *decided]
     missing = [part.removeprefix(MISSING) for part in parts if part.startswith(MISSING)]
-    if len(missing) > 1:
+    if missing:
         others = [part for part in parts if not part.startswith(MISSING)]
-        parts = [MISSING + ", nor ".join(missing), *others]
+        parts = ["not stated: " + ", ".join(MISSING_WORDS.get(part, part) for part in missing), *others]
     text = "; ".join(parts)
     for column, words in STATED.items():
         text = text.replace(column, words)
@@ -522,13 +570,35 @@ def findings(document: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def grouped(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Return the findings with those that share level, code and remedy as one entry of several messages."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
     for row in rows:
-        groups.setdefault((row["level"], row["code"], row["suggestion"]), []).append(row["message"])
+        groups.setdefault((row["level"], row["code"], row["suggestion"]), []).append(row)
     return [
-        {"level": level, "code": code, "suggestion": suggestion, "messages": messages}
-        for (level, code, suggestion), messages in groups.items()
+        {"level": level, "code": code, "suggestion": suggestion, "messages": messages_of(code, group)}
+        for (level, code, suggestion), group in groups.items()
     ]
+
+
+def messages_of(code: str, group: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the messages of findings with one remedy; of many peaks the first in full, the others by place."""
+    others = [row["where"] for row in group[1:]]
+    if code != UNEXPLAINED or len(others) < 2 or not all(map(is_number, others)):
+        return [row["message"] for row in group]
+    return [group[0]["message"], f"and {len(others)} more, at {', '.join(f'{float(at):.2f}' for at in others)} deg"]
+
+
+def unexplained_angles(document: Mapping[str, Any]) -> list[float]:
+    """Return where peaks stand that no phase explains, degrees 2theta."""
+    places = (row["where"] for row in findings(document) if row["code"] == UNEXPLAINED)
+    return [float(place) for place in places if is_number(place)]
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text states a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def trace(document: Mapping[str, Any]) -> list[list[str]]:

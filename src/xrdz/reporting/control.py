@@ -49,7 +49,7 @@ class ControlChart:
     Parameters
     ----------
     places : of the scans in the run, in the order of the chart
-    by_time : whether that order is the time of measurement, else the order of the run
+    by_time : whether that order is the time of measurement, else the order in which they were given
     """
 
     instrument: str

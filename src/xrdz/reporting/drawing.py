@@ -6,7 +6,7 @@ Lengths are typographic points. A drawing holds paths and text only, so that a P
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
@@ -25,8 +25,8 @@ BAND = 3.0
 MOST_DOTS = 6000
 """Observed points that are drawn one by one; of more, the lowest and highest of each part are drawn."""
 
-HIDDEN = 0.25
-"""Points of the page within which a dot, almost four times as wide, hides another."""
+HIDDEN = 0.45
+"""Points of the page within which a dot, twice as wide, hides another."""
 
 LEGEND_CHARACTERS, LEGEND_LINE = 112, 9.5
 """Characters of a line of the legend, and the height of another one in points."""
@@ -216,13 +216,7 @@ def fit_drawing(
         )
     )
     parts.append(path(polyline(px, place(curves.calculated), breaks), colour=CALCULATED, width=0.65))
-    for angle in marked:
-        at = float(horizontal.at(angle))
-        near = np.abs(x - angle) < 0.3
-        tip = float(place(np.array([float(np.max(curves.observed[near], initial=0.0))]))[0]) - 2.0
-        tip = min(max(tip, top + 12.0), ticks_top)
-        parts.append(f'<path d="M{at:.2f} {tip:.2f}l-2 -4h4z" fill="#AA00AA"/>')
-        parts.append(text(at, tip - 5.5, f"{angle:.2f}°", size=6.5, anchor="middle", colour="#AA00AA"))
+    parts += _peak_marks(marked, curves, horizontal, place, top + 12.0, ticks_top)
     parts += _tick_rows(curves, horizontal, ticks_top, tick_row)
     parts += _difference(curves, px, breaks, left, right, split, bottom)
     parts += _legend(legend, right)
@@ -275,6 +269,30 @@ def _angle_marks(horizontal: Axis, top: float, bottom: float, height: float) -> 
         parts.append(text(within, bottom + 10.0, shown, size=7, anchor="middle"))
     middle = 0.5 * (horizontal.start + horizontal.end)
     parts.append(text(middle, height - 3.0, "2θ / degrees", anchor="middle"))
+    return parts
+
+
+def _peak_marks(
+    marked: Iterable[float],
+    curves: Curves,
+    horizontal: Axis,
+    place: Callable[[FloatArray], FloatArray],
+    highest: float,
+    lowest: float,
+) -> list[str]:
+    """Return a mark above each peak that no phase explains; a label that would lie on another is left out."""
+    parts: list[str] = []
+    labels: list[tuple[float, float]] = []
+    for angle in marked:
+        at = float(horizontal.at(angle))
+        near = np.abs(curves.two_theta - angle) < 0.3
+        tip = float(place(np.array([float(np.max(curves.observed[near], initial=0.0))]))[0]) - 2.0
+        tip = min(max(tip, highest), lowest)
+        parts.append(f'<path d="M{at:.2f} {tip:.2f}l-2 -4h4z" fill="#AA00AA"/>')
+        inside = min(max(at, horizontal.start + 11.0), horizontal.end - 11.0)
+        if all(abs(other - inside) > 22.0 or abs(level - tip) > 7.0 for other, level in labels):
+            labels.append((inside, tip))
+            parts.append(text(inside, tip - 5.5, f"{angle:.2f}°", size=6.5, anchor="middle", colour="#AA00AA"))
     return parts
 
 
@@ -338,8 +356,32 @@ def _legend(lines: Sequence[Sequence[tuple[str, str]]], right: float) -> list[st
     return parts
 
 
+VERDICT_MARKS = {
+    "met": ("met", "#146C43"),
+    "not_met": ("not met", "#A4161A"),
+    "undecided": ("undecided", "#B07D00"),
+    "not_assessed": ("not assessed", "#5B636C"),
+}
+"""Word and colour of a verdict; each has its own shape too, for print without colours."""
+
+
+@dataclass(frozen=True)
+class RatioPoint:
+    """The mass ratio of one scan: value (None where only a limit is known), ends of its interval, and the verdict."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is anything to draw."""
+        return any(end is not None and end > 0.0 for end in (self.value, self.low, self.high))
+
+
 def ratio_drawing(
-    points: Sequence[tuple[float, float | None, float | None, str]],
+    points: Sequence[RatioPoint],
     limits: tuple[float, float] | None,
     *,
     label: str,
@@ -348,13 +390,14 @@ def ratio_drawing(
 ) -> str:
     """Return the mass ratios of a run in their order, on a logarithmic axis, with 95 % intervals and limits.
 
+    Where only a limit is known an arrow leads from it to where the ratio lies.
+
     Parameters
     ----------
-    points : value, ends of the interval (None for an open one) and colour of each scan
     limits : of the claim, drawn as dashed lines
     """
     left, right, top, bottom = 34.0, width - 4.0, 12.0, height - 22.0
-    ends = [value for point in points for value in point[:3] if value is not None and value > 0.0]
+    ends = [end for point in points for end in (point.value, point.low, point.high) if end is not None and end > 0.0]
     ends += list(limits or ())
     low, high = (min(ends) / 1.15, max(ends) * 1.15) if ends else (0.1, 10.0)
     vertical = Axis(math.log(low), math.log(high), bottom, top)
@@ -368,23 +411,52 @@ def ratio_drawing(
         y = float(vertical.at(math.log(value)))
         parts.append(path(f"M{left:.2f} {y:.2f}H{right:.2f}", colour=INK, width=0.7, extra=' stroke-dasharray="4 2"'))
     size = min(max(0.35 * (right - left) / (len(points) + 1.0), 0.5), 2.2)
-    for number, (value, lower, upper, shade) in enumerate(points, 1):
-        if not value > 0.0 and not upper:
-            continue
-        at = float(horizontal.at(float(number)))
-        begin = float(vertical.at(math.log(max(lower or low, low))))
-        end = float(vertical.at(math.log(min(upper or high, high))))
-        parts.append(path(f"M{at:.2f} {begin:.2f}V{end:.2f}", colour=shade, width=min(size, 0.8)))
-        if value > 0.0:
-            y = float(vertical.at(math.log(value)))
-            parts.append(f'<circle cx="{at:.2f}" cy="{y:.2f}" r="{size:.2f}" fill="{shade}"/>')
+    for number, point in enumerate(points, 1):
+        if point.is_known:
+            parts += _ratio_mark(point, float(horizontal.at(float(number))), vertical, size)
     for value in nice_ticks(1.0, float(len(points)), 10):
         if value == int(value) and value >= 1.0:
             parts.append(text(float(horizontal.at(value)), bottom + 9.5, f"{value:g}", size=7, anchor="middle"))
     parts.append(text(0.5 * (left + right), height - 3.0, "scan, as numbered in the table", anchor="middle"))
     parts.append(text(left, 8.0, label, colour=FAINT))
+    at = right
+    for verdict, (word, shade) in reversed(VERDICT_MARKS.items()):
+        if any(point.verdict == verdict and point.is_known for point in points):
+            at -= 3.6 * len(word)
+            parts += [text(at, 8.0, word, colour=shade), verdict_mark(verdict, at - 5.0, 5.6, 2.2)]
+            at -= 16.0
     parts.append(path(f"M{left:.2f} {top:.2f}H{right:.2f}V{bottom:.2f}H{left:.2f}z", colour=INK, width=0.5))
     return _svg(width, height, parts)
+
+
+def _ratio_mark(point: RatioPoint, at: float, vertical: Axis, size: float) -> list[str]:
+    """Return the interval of a mass ratio and its mark, or the arrow from a limit to where the ratio lies."""
+    shade = VERDICT_MARKS[point.verdict][1]
+    begin = float(vertical.at(math.log(point.low))) if point.low else vertical.start
+    end = float(vertical.at(math.log(point.high))) if point.high else vertical.end
+    parts = [path(f"M{at:.2f} {begin:.2f}V{end:.2f}", colour=shade, width=min(size, 0.8))]
+    if point.value:
+        return [*parts, verdict_mark(point.verdict, at, float(vertical.at(math.log(point.value))), size)]
+    tip, known, back = (end, begin, size) if point.low else (begin, end, -size)
+    arrow = f"M{at - size:.2f} {tip + 1.5 * back:.2f}L{at:.2f} {tip:.2f}L{at + size:.2f} {tip + 1.5 * back:.2f}"
+    arrow += f"M{at - size:.2f} {known:.2f}h{2.0 * size:.2f}"
+    return [*parts, path(arrow, colour=shade, width=0.8)]
+
+
+def verdict_mark(verdict: str, x: float, y: float, size: float) -> str:
+    """Return the mark of a verdict: a disc, a square, a triangle, or a ring, of this radius in points."""
+    shade = VERDICT_MARKS[verdict][1]
+    if verdict == "not_met":
+        half = 0.9 * size
+        return (
+            f'<path d="M{x - half:.2f} {y - half:.2f}h{2 * half:.2f}v{2 * half:.2f}h{-2 * half:.2f}z" fill="{shade}"/>'
+        )
+    if verdict == "undecided":
+        half = 1.2 * size
+        return f'<path d="M{x:.2f} {y - half:.2f}l{half:.2f} {2 * half:.2f}h{-2 * half:.2f}z" fill="{shade}"/>'
+    if verdict == "not_assessed":
+        return f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{size:.2f}" fill="none" stroke="{shade}" stroke-width="0.7"/>'
+    return f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{size:.2f}" fill="{shade}"/>'
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -36,6 +36,7 @@ from xrdz.reporting.content import (
     sample_id,
     scan_content,
     status_text,
+    unexplained_angles,
     worst_level,
 )
 from xrdz.reporting.control import RULES, ControlChart, Measurement, control_chart, seconds
@@ -63,8 +64,8 @@ STEPS_PER_SU = 20.0
 
 VERDICT_LETTERS = {"met": "m", "not_met": "n", "undecided": "u", "not_assessed": "a", "": "-"}
 
-MOST_PHASES = 4
-"""Phases that have their own column in the table of a run."""
+MOST_PHASES, COMMON = 4, 0.2
+"""Phases that have their own column in the table of a run: so many at most, each in this part of its fits."""
 
 
 def write_pages(items: Iterable[ReportItem], directory: Path, date: datetime) -> Path:
@@ -188,15 +189,11 @@ def scan_page(item: ReportItem, number: int, *, previous: str, following: str) -
         "next": following,
         "index": "../index.html",
         "intensity": "counts" if kind in ("counts", "rate") else "intensity",
-        "marked": [
-            float(finding["where"])
-            for finding in content["findings"]
-            if finding["code"] == "UNEXPLAINED_PEAK" and finding["where"].replace(".", "", 1).isdigit()
-        ],
+        "marked": unexplained_angles(item.document),
         "curves": curves,
         **content,
     }
-    return page(f"{item.name} - xrdz", "scan", data, root="../")
+    return page(f"{item.title} - xrdz", "scan", data, root="../")
 
 
 def curves_data(curves: Curves) -> dict[str, Any]:
@@ -257,7 +254,7 @@ def row_of(item: ReportItem, href: str) -> dict[str, Any]:
     metadata = document.get("source", {}).get("metadata") or {}
     return {
         "href": href,
-        "name": item.name,
+        "name": item.title,
         "sample": sample_id(item),
         "instrument": instrument_name(item),
         "measured": str(metadata.get("start_time") or ""),
@@ -296,7 +293,9 @@ def index_page(rows: list[dict[str, Any]], first: ReportItem, date: datetime, la
     """Return the page of a run."""
     charts = control_charts(rows)
     shares = counted([{"id": phase} for row in rows for phase in row["shares"]], "id")
-    common = sorted(shares, key=lambda phase: -shares[phase])[:MOST_PHASES]
+    fits = sum(bool(row["shares"]) for row in rows)
+    common = [phase for phase in sorted(shares, key=lambda phase: -shares[phase]) if shares[phase] >= COMMON * fits]
+    common = common[:MOST_PHASES]
     formulas = {phase: row["shares"][phase][2] for row in rows for phase in row["shares"] if phase in common}
     claimed = sorted({int(number) for row in rows for number, verdict in row["claims"].items() if verdict})
     method = first.document.get("method", {})
@@ -339,12 +338,18 @@ def _without_repeats(row: Mapping[str, Any], common: list[str]) -> dict[str, Any
 def control_charts(rows: list[dict[str, Any]]) -> list[ControlChart]:
     """Return the control charts of a run, the longest first."""
     series: dict[tuple[str, str], list[Measurement]] = {}
-    for place, row in enumerate(rows):
+    for place, row in sorted(enumerate(rows), key=lambda entry: natural_order(entry[1]["name"])):
         if row["z"] and row["sample"]:
             measurement = Measurement(place, math.log(row["z"]), seconds(row["measured"]))
             series.setdefault((row["instrument"], row["sample"]), []).append(measurement)
     charts = [control_chart(*names, measurements) for names, measurements in series.items()]
     return sorted((chart for chart in charts if chart is not None), key=lambda chart: -len(chart.places))
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Return the key by which names sort as people count: `c_2` before `c_10`."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def chart_data(chart: ControlChart) -> dict[str, Any]:

@@ -115,6 +115,11 @@ class ReportItem:
         return PurePath(self.path.replace("\\", "/")).name or "diffractogram"
 
     @property
+    def title(self) -> str:
+        """Name of the scan in its run, which tells equal file names of different folders apart; else its file name."""
+        return str((self.document.get("batch") or {}).get("file") or self.name)
+
+    @property
     def sha256(self) -> str:
         """Hash of the document without what differs from run to run; hexadecimal."""
         return hashlib.sha256(canonical(self.document).encode()).hexdigest()
@@ -252,7 +257,10 @@ def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise InputError(f"{place}: not JSON ({error}); expected the output of `xrdz fit --json`") from None
+        raise InputError(
+            f"{place}: not JSON ({error}); expected the output of `xrdz fit --json`. "
+            "A scan is analysed first: xrdz fit, xrdz batch"
+        ) from None
 
 
 def checked(document: Any, place: str) -> Mapping[str, Any]:
@@ -261,10 +269,31 @@ def checked(document: Any, place: str) -> Mapping[str, Any]:
     Raises
     ------
     InputError
-        If it has another schema.
+        If it has another schema, or a part of an analysis is missing or of another kind.
     """
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise InputError(f"{place}: schema {schema!r}; expected {SCHEMA!r}, as `xrdz fit --json` writes it")
     found: Mapping[str, Any] = document
+    for key, kind in NEEDED.items():
+        if not isinstance(found.get(key), kind):
+            raise InputError(f"{place}: {key!r} is missing or no {kind.__name__}; expected a whole {SCHEMA} document")
+    for key, keys in LISTED.items():
+        entries = found.get(key, [])
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and keys <= entry.keys() for entry in entries
+        ):
+            listed = ", ".join(sorted(keys))
+            raise InputError(
+                f"{place}: {key!r} is no list of entries with {listed}; expected a whole {SCHEMA} document"
+            )
     return found
+
+
+NEEDED: Mapping[str, type] = {"source": dict, "method": dict, "status": str, "findings": list}
+LISTED: Mapping[str, frozenset[str]] = {
+    "phases": frozenset({"id", "formula", "mass_fraction"}),
+    "claims": frozenset({"claim", "verdict"}),
+    "findings": frozenset({"level", "code"}),
+}
+"""What a document must hold for a report, and what the entries of its lists must."""

@@ -13,7 +13,6 @@ import hashlib
 import importlib.util
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -33,9 +32,10 @@ from xrdz.reporting.content import (
     percent,
     ratio_label,
     scan_content,
+    unexplained_angles,
     worst_level,
 )
-from xrdz.reporting.drawing import fit_drawing, ratio_drawing
+from xrdz.reporting.drawing import RatioPoint, fit_drawing, ratio_drawing
 from xrdz.reporting.item import ReportItem, canonical
 from xrdz.reporting.names import printable
 
@@ -43,19 +43,14 @@ STATEMENT = "The results relate only to the items tested. Do not reproduce excep
 
 TEMPLATE = Path(__file__).with_name("report.typ")
 
-PLOT_HEIGHTS = tuple(range(180, 340, 10))
-"""Heights of the plot in points, of which a single scan's report takes the largest that leaves it on one page."""
+LEAST_HEIGHT, GREATEST_HEIGHT = 129.0, 330.0
+"""Heights of the plot, points: it takes what the text of its page leaves, as long as it can be judged."""
 
-PLOT_HEIGHT = 240
-"""Height of the plot where no height leaves the report on one page."""
+USUAL_HEIGHT = 230.0
+"""Height of a plot whose page goes on on a second one in any case."""
 
-RUN_PLOT_HEIGHT, LEAST_RUN_PLOT_HEIGHT = 262.0, 180.0
-"""Heights of the plot in a run, whose pages carry no signatures: with few findings, and with as many as fit beside."""
-
-FEW_FINDINGS, LINE, ROOM = 2, 9.0, 40.0
-"""Findings that stand beside the budget; height of a line below it, and what a page with few findings leaves free."""
-
-VERDICT_COLOURS = {"met": "#146C43", "not_met": "#A4161A", "undecided": "#B07D00", "not_assessed": "#5B636C"}
+PLACEHOLDER = 100.0
+"""Height of what stands for a plot while the text around it is measured."""
 
 
 def report_id(items: Sequence[ReportItem], date: datetime) -> str:
@@ -84,24 +79,31 @@ def pdf_report(items: Sequence[ReportItem], date: datetime, *, square_root: bool
     """
     if not items:
         raise InputError("report: there is no result to report; expected at least one")
-    if len(items) > 1:
-        return compiled(report_data(items, date, square_root=square_root))
-    fitting = None
-    low, high = 0, len(PLOT_HEIGHTS)
-    while low < high:
-        middle = (low + high) // 2
-        content = compiled(report_data(items, date, square_root=square_root, height=PLOT_HEIGHTS[middle]))
-        if pages_of(content) == 1:
-            fitting, low = content, middle + 1
-        else:
-            high = middle
-    return fitting or compiled(report_data(items, date, square_root=square_root, height=PLOT_HEIGHT))
+    data = report_data(items, date)
+    rooms = measured_rooms(data)
+    scans = [
+        scan
+        if item.curves is None
+        else {**scan, "svg": plot_of(item, square_root=square_root, height=height_for(room))}
+        for item, scan, room in zip(items, data["scans"], rooms, strict=True)
+    ]
+    return compiled({**data, "scans": scans})
 
 
-def pages_of(content: bytes) -> int:
-    """Return the number of pages of a PDF of this compiler."""
-    found = re.search(rb"/Type\s*/Pages\s*/Count (\d+)", content)
-    return int(found.group(1)) if found else 0
+def measured_rooms(data: Mapping[str, Any]) -> list[float]:
+    """Return how high the plot of each scan may be, in points, for its text to stay on the same page."""
+    bare = {**data, "measured": True, "placeholder": PLACEHOLDER, "summary": data["summary"] and {}, "attachments": []}
+    compiler = _compiler(bare)
+    try:
+        rooms = compiler.query("<room>", field="value")
+    except RuntimeError as error:
+        raise _refused(error) from None
+    return [float(room) for room in json.loads(rooms)]
+
+
+def height_for(room: float) -> float:
+    """Return the height of a plot, points, whose page has so much room for it; a point of it is left."""
+    return USUAL_HEIGHT if room < LEAST_HEIGHT + 2.0 else math.floor(min(room - 1.0, GREATEST_HEIGHT))
 
 
 def compiled(data: Mapping[str, Any]) -> bytes:
@@ -112,23 +114,33 @@ def compiled(data: Mapping[str, Any]) -> bytes:
     InputError
         If the compiler refuses it, as for a logo that is no image.
     """
-    import typst
-
-    data = _printable(data)
-    inputs = json.dumps(data, ensure_ascii=False, allow_nan=False)
-    fonts = _fonts(beyond_bundled_fonts(inputs))
-    compiler = typst.Compiler(TEMPLATE.read_bytes(), root=str(TEMPLATE.parent), font_paths=fonts)
+    compiler = _compiler({"measured": False, "placeholder": 0.0, **data})
     try:
         content = compiler.compile(
             format="pdf",
-            sys_inputs={"report": inputs},
             pdf_standards=["a-3a", "ua-1"],
             timestamp=int(datetime(**data["date"], tzinfo=UTC).timestamp()),
         )
-    except typst.TypstError as error:
-        raise InputError(f"report: the PDF could not be made ({error.message}); check the laboratory's logo") from None
+    except RuntimeError as error:
+        raise _refused(error) from None
     assert isinstance(content, bytes)
     return content
+
+
+def _compiler(data: Mapping[str, Any]) -> Any:
+    """Return the compiler of the template filled with data, with fonts that draw all of them."""
+    import typst
+
+    inputs = json.dumps(_printable(data), ensure_ascii=False, allow_nan=False)
+    fonts = _fonts(beyond_bundled_fonts(inputs))
+    return typst.Compiler(
+        TEMPLATE.read_bytes(), root=str(TEMPLATE.parent), font_paths=fonts, sys_inputs={"report": inputs}
+    )
+
+
+def _refused(error: RuntimeError) -> InputError:
+    words = " ".join(str(getattr(error, "message", error)).split())
+    return InputError(f"report: the PDF could not be made ({words}); check the laboratory's logo")
 
 
 def beyond_bundled_fonts(text: str) -> bool:
@@ -156,20 +168,13 @@ def _places(spec: Any) -> list[str]:
     return list(spec.submodule_search_locations or [])
 
 
-def report_data(
-    items: Sequence[ReportItem], date: datetime, *, square_root: bool = False, height: float | None = None
-) -> dict[str, Any]:
-    """Return everything the template places, as JSON values.
-
-    Parameters
-    ----------
-    height : of the plots, points; None for what the text of each page leaves
-    """
+def report_data(items: Sequence[ReportItem], date: datetime) -> dict[str, Any]:
+    """Return everything the template places, as JSON values; an empty drawing stands for each plot."""
     letterhead = next((item.order for item in items if item.order.laboratory), items[0].order)
     laboratory = letterhead.laboratory
     identification = report_id(items, date)
     one = len(items) == 1
-    scans = [_scan(number, item, square_root, height) for number, item in enumerate(items, 1)]
+    scans = [_scan(number, item) for number, item in enumerate(items, 1)]
     utc = date.astimezone(UTC)
     return {
         "id": identification,
@@ -202,41 +207,31 @@ def _operator(items: Sequence[ReportItem]) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-def _height_of(content: Mapping[str, Any]) -> float:
-    """Return the height of a plot on a page of a run, points: less where findings or phases take its room."""
-    lines = max(len(content["phases"]) - FEW_FINDINGS, 0)
-    if len(content["grouped"]) > FEW_FINDINGS:
-        lines += 2
-        for row in content["grouped"]:
-            words = sum(math.ceil(len(f"{text} {row['code']}") / 80) for text in row["messages"])
-            lines += max(words, math.ceil(len(row["suggestion"]) / 55))
-    return min(max(RUN_PLOT_HEIGHT + ROOM - LINE * lines, LEAST_RUN_PLOT_HEIGHT), RUN_PLOT_HEIGHT)
-
-
-def _scan(number: int, item: ReportItem, square_root: bool, height: float | None) -> dict[str, Any]:
-    content = scan_content(item)
+def _scan(number: int, item: ReportItem) -> dict[str, Any]:
+    """Return what the template says of one scan."""
     svg, alt = None, ""
     if item.curves is not None:
-        labels = [legend_label(item.document, phase.id) for phase in item.curves.phases]
-        marked = [
-            float(finding["where"])
-            for finding in item.document.get("findings") or ()
-            if finding.get("code") == "UNEXPLAINED_PEAK" and _is_number(str(finding.get("where")))
-        ]
-        kind = item.document.get("source", {}).get("count_kind")
-        svg = fit_drawing(
-            item.curves,
-            [printable(label) for label in labels],
-            height=height or _height_of(content),
-            square_root=square_root,
-            marked=marked,
-            intensity_label="counts" if kind in ("counts", "rate") else "intensity, arbitrary unit",
-        )
+        svg = ""
+        labels = ", ".join(legend_label(item.document, phase.id) for phase in item.curves.phases)
         alt = (
-            f"Diffractogram of {item.name}: observed and calculated intensity against 2 theta, "
-            f"tick marks of {', '.join(labels)}, and the difference over its standard uncertainty"
+            f"Diffractogram of {item.title}: observed and calculated intensity against 2 theta, "
+            f"tick marks of {labels}, and the difference over its standard uncertainty"
         )
-    return {"number": number, "svg": svg, "alt": alt, **content}
+    return {"number": number, "svg": svg, "alt": alt, **scan_content(item)}
+
+
+def plot_of(item: ReportItem, *, square_root: bool, height: float) -> str:
+    """Return the plot of a scan that has curves, as SVG."""
+    assert item.curves is not None
+    kind = item.document.get("source", {}).get("count_kind")
+    return fit_drawing(
+        item.curves,
+        [printable(legend_label(item.document, phase.id)) for phase in item.curves.phases],
+        height=height,
+        square_root=square_root,
+        marked=unexplained_angles(item.document),
+        intensity_label="counts" if kind in ("counts", "rate") else "intensity, arbitrary unit",
+    )
 
 
 def legend_label(document: Mapping[str, Any], phase: str) -> str:
@@ -246,14 +241,6 @@ def legend_label(document: Mapping[str, Any], phase: str) -> str:
         return phase
     share = f"{percent(found['mass_fraction'])} mass %" if found.get("detected") else "not detected"
     return f"{formula_text(found['formula'])} {share}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _logo(content: bytes) -> dict[str, Any]:
@@ -299,7 +286,9 @@ def _summary(items: Sequence[ReportItem], scans: Sequence[Mapping[str, Any]]) ->
         "counts": [[f"claim 2 {VERDICT_WORDS[key]}", str(counts[key])] for key in VERDICT_WORDS if key in counts],
         "findings": [[code, str(number)] for code, number in sorted(codes.items(), key=lambda pair: -pair[1])],
         "ratio": label,
-        "svg": ratio_drawing(points, limits, label=f"{label}, 95 % intervals; dashed: limits of claim 2"),
+        "svg": ratio_drawing(points, limits, label=f"{label}, 95 % intervals; dashed: limits of claim 2")
+        if any(point.is_known for point in points)
+        else None,
         "alt": f"{label} of all {len(items)} scans with 95 % intervals and the limits of claim 2",
         "provisional": list(dict.fromkeys(filter(None, (scan["provisional"] for scan in scans)))),
         "rows": [_row(item, scan) for item, scan in zip(items, scans, strict=True)],
@@ -327,13 +316,10 @@ def _limits(document: Mapping[str, Any]) -> tuple[float, float] | None:
     return None if not found else (float(found[0]), float(found[1]))
 
 
-def _point(document: Mapping[str, Any], verdict: str) -> tuple[float, float | None, float | None, str]:
-    ratio = document.get("mass_ratio")
-    colour = VERDICT_COLOURS[verdict]
-    if not ratio or ratio["value"] is None:
-        return 0.0, None, None, colour
-    low, high = ratio["interval95"]
-    return float(ratio["value"]), low, high, colour
+def _point(document: Mapping[str, Any], verdict: str) -> RatioPoint:
+    ratio = document.get("mass_ratio") or {}
+    low, high = ratio.get("interval95") or (None, None)
+    return RatioPoint(None if ratio.get("limit") else ratio.get("value"), low, high, verdict)
 
 
 def _row(item: ReportItem, scan: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,8 +332,8 @@ def _row(item: ReportItem, scan: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "number": scan["number"],
         "sample": scan["sample"],
-        "name": item.name,
-        "value": found["value"] or scan["status"],
+        "name": item.title,
+        "value": found["value"] or ("none" if document.get("phases") else scan["status"]),
         "interval": found["interval"],
         "verdicts": [
             {"verdict": row["verdict"], "words": VERDICT_WORDS[row["verdict"]], "provisional": is_provisional(row)}

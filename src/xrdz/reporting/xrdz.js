@@ -333,6 +333,13 @@
     if (kind === "not_assessed") c.stroke(); else c.fill();
   }
 
+  // From a limit to where the value lies.
+  function arrow(c, x, from, tip, r) {
+    const back = tip < from ? 1.5 * r : -1.5 * r;
+    line(c, [[x - r, from], [x + r, from]]);
+    line(c, [[x - r, tip + back], [x, tip], [x + r, tip + back]]);
+  }
+
   // --- points in a row: the mass ratios of a run, a control chart ----------------------------------------------------
 
   function pointChart(host, options) {
@@ -400,9 +407,12 @@
                 [x, each.high > 0 ? p.py(log.to(each.high)) : area.top]]);
             }
             if (each.z > 0) mark(c, each.kind, x, p.py(log.to(each.z)), each.broken ? r + 2 : r);
+            else if (each.low > 0) arrow(c, x, p.py(log.to(each.low)), area.top, r);
+            else if (each.high > 0) arrow(c, x, p.py(log.to(each.high)), area.bottom, r);
             if (each.broken && gap > 14) {
               c.textAlign = "center";
-              c.fillText(each.broken, x, p.py(log.to(each.z)) - 8);
+              const y = p.py(log.to(each.z));
+              c.fillText(each.broken, x, y - 22 < area.top ? y + 22 : y - 8); // inside the frame
             }
           }
           const chosen = near(p);
@@ -468,10 +478,11 @@
         of: (row) => row.shares[k][1], cell: (row) => row.shares[k][0] })),
       ...shownClaims().map((n) => ({ key: `claim-${n}`, label: `Claim ${n}`,
         of: (row) => Object.keys(VERDICTS).indexOf(row.claims[n - 1]), cell: (row) => [verdict(row.claims[n - 1]), row.provisional[n - 1] ? " †" : ""] })),
-      { key: "level", label: "Findings", name: true, of: (row) => (row.level ? LEVELS.indexOf(row.level) : 9),
+      { key: "level", label: "Findings", wide: true, of: (row) => (row.level ? LEVELS.indexOf(row.level) : 9),
         cell: (row) => (row.level ? [el("span", { class: `level ${row.level}` }, row.level), " ",
           el("span", { class: "small" }, joined(row.codeText))] : "") },
-      { key: "status", label: "Fit", of: (row) => row.status, cell: (row) => row.status },
+      ...(rows.some((row) => row.status !== "converged") ? [{ key: "status", label: "Fit", of: (row) => row.status,
+        short: true, cell: (row) => (row.status === "converged" ? "" : row.status) }] : []),
       { key: "rwp", label: "Rwp, %", number: true, of: (row) => row.rwp,
         cell: (row) => (row.rwp === null ? "" : row.rwp.toFixed(2)) },
       { key: "gof", label: "GoF", number: true, of: (row) => row.gof,
@@ -525,7 +536,8 @@
     };
     for (const [key, each] of Object.entries(filters)) {
       each.box.id = `filter-${key}`;
-      each.node.hidden = each.box.options.length < 2; // nothing to choose from
+      const least = key === "status" || key === "instrument" ? 3 : 2;
+      each.node.hidden = each.box.options.length < least; // nothing to choose from
     }
     const head = el("tr");
     const body = el("tbody", { id: "rows" });
@@ -581,7 +593,7 @@
       const part = document.createDocumentFragment();
       for (const row of found.slice((now - 1) * size, now * size)) {
         part.append(el("tr", {}, list.map((column) => el("td", {
-          class: column.number ? "number" : column.name ? "name" : "nowrap", "data-label": column.label,
+          class: ["number", "name", "wide", "short"].find((kind) => column[kind]) || "nowrap", "data-label": column.label,
         }, column.cell(row)))));
       }
       body.replaceChildren(part);
@@ -625,7 +637,7 @@
       pick.box.id = "control-pick";
       controlHost.append(el("div", { class: "bar" }, pick.node));
       const chart = pointChart(controlHost, { id: "control-chart", label: "Control chart of the mass ratio", connect: true,
-        xLabel: () => (data.charts[Number(pick.box.value)].by_time ? "scan, by time of measurement" : "scan, in the order of the run"),
+        xLabel: () => (data.charts[Number(pick.box.value)].by_time ? "scan, by time of measurement" : "scan, in the order of names"),
         yLabel: () => "" });
       controlHost.append(detail);
       function draw(k) {
@@ -791,11 +803,16 @@
           c.fillStyle = colours.marked;
           c.textAlign = "center";
           c.textBaseline = "bottom";
+          const labels = []; // one that would lie on another is left out; its mark stays
           for (const angle of data.marked) {
             const at = p.px(angle);
+            if (at < area.left || at > area.right) continue;
             const y = Math.max(p.py(to(curves.observed[nearest(angle)])) - 6, area.top + 24);
             c.beginPath(); c.moveTo(at, y); c.lineTo(at - 4, y - 8); c.lineTo(at + 4, y - 8); c.fill();
-            c.fillText(`${angle.toFixed(2)}°`, at, y - 9);
+            const x = Math.min(Math.max(at, area.left + 20), area.right - 20);
+            if (labels.some(([otherX, otherY]) => Math.abs(otherX - x) < 42 && Math.abs(otherY - y) < 13)) continue;
+            labels.push([x, y]);
+            c.fillText(`${angle.toFixed(2)}°`, x, y - 9);
           }
         });
         within(p, ticksTop - 2, paneTop, () => {
