@@ -94,8 +94,7 @@ def object_file(function: CompiledFunction) -> bytes:
     module = llvm.parse_assembly(str(library._final_module))
     _close(module)
     symbol = entry._wrapper_name.encode()
-    code = bytes(library._codegen._tm.emit_object(module))
-    return SYMBOL.pack(len(symbol)) + symbol + code
+    return b"".join((SYMBOL.pack(len(symbol)), symbol, library._codegen._tm.emit_object(module)))
 
 
 def in_process(function: CompiledFunction) -> Entry:
