@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns, hump_columns
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.kernel import add_whitened, sum_reflections
+from xrdz.kernel import PATTERN, add_whitened, sum_reflections
 from xrdz.parameters import ParameterTable
 from xrdz.phase_model import (
     ASSUMED_RADIUS_MM,
@@ -154,6 +154,16 @@ class PatternModel:
         self._sum(phase, values, self.peak_state(phase, values), basis, rows, block)
         result: FloatArray = block[0::2] + block[1::2]
         return result
+
+    def charge_columns(self, number: int, values: FloatArray) -> FloatArray:
+        """Return the change of y with one su of each uncertain charge of one phase at unit scale, (e, n)."""
+        phase = self.phases[number]
+        rows = phase.charge_rows(values)
+        block = np.empty((len(rows), self.two_theta.size))
+        if len(rows):
+            basis = np.full(len(rows), PATTERN, dtype=np.int64)
+            self._sum(phase, values, self.peak_state(phase, values), basis, rows, block)
+        return block
 
     def _sum(
         self,
