@@ -52,7 +52,10 @@ X_RANGE = (-2.0, 6.0)
 """Range of (mu_p - mu) R; beyond, the nearest end stands. The theory itself is trusted to about +-0.5."""
 
 GROUND_UM, COARSE_PRIOR_UM = (1.0, 5.0), (2.0, 20.0)
-"""Grain diameters one standard deviation below and above the median: ground for diffraction, and as received."""
+"""Grain diameters one standard deviation below and above the median: ground for diffraction, and as received.
+
+Powders made for diffraction: below 1 micrometre (NIST SRM 676a), about 2 (SRM 674; International Tables C, 2006,
+5.2.11), 2.8 and 7.7 (SRM 1979, medians by laser scattering)."""
 
 LARGEST_UM = 45.0
 """No powder in a diffractometer is coarser: it passes a 325 mesh sieve."""
