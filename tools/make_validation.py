@@ -624,8 +624,8 @@ def recipe_text(figures: Figures) -> str:
         + prose(_recipe_findings(recipes["A = 0.80"], recipes["A = 0.43"]))
         + table(("grains", "RMS", "worst", "inside"), with_sizes)
         + prose(
-            """These sizes are not fitted: they show what stating one would do. Fewer truths are inside, because a
-            stated size leaves less room for what is not absorption."""
+            """These sizes are not fitted: they show what stating one would do. A stated size leaves less room for what
+            is not absorption."""
         )
     )
 
@@ -643,11 +643,11 @@ def _recipe_findings(graphite: Figures, other: Figures) -> str:
     within_1a = graphite["relative"]["cpd-1a.prn"]
     alike = 100 * (1 - within_1a["zincite"] / within_1a["fluorite"])
     worse = {name: f"{other[name] - graphite[name]:.0f}" for name in ("deviance", "pure_deviance")}
-    return f"""Measured: with A = 0.43 the RMS is {100 * other["rms"]:.2f}, as small as the published one (which
-        polarization that recipe used we do not know), but the deviance is {worse["deviance"]} larger than with A = 0.80
+    return f"""Measured: with A = 0.43 the RMS is {100 * other["rms"]:.2f} instead of {100 * graphite["rms"]:.2f} (which
+        polarization the published recipe used we do not know), but the deviance is {worse["deviance"]} larger than with A = 0.80
         in the mixtures, and {worse["pure_deviance"]} in the pure scans. So the scans
         reject that A. It moves the scales of fluorite and zincite by {moved("fluorite")} and {moved("zincite")} %
-        against corundum, and happens to cancel most of what is left. xrdz does not use it.
+        against corundum, and happens to cancel part of what is left. xrdz does not use it.
 
         Measured: with the monochromator's A = 0.80, zincite over corundum is {low(graphite["absolute"], "zincite")} %
         low between the pure scans and {low(mixed, "zincite")} % low in the mixtures, fluorite
