@@ -644,8 +644,8 @@ def _recipe_findings(graphite: Figures, other: Figures) -> str:
     alike = 100 * (1 - within_1a["zincite"] / within_1a["fluorite"])
     worse = {name: f"{other[name] - graphite[name]:.0f}" for name in ("deviance", "pure_deviance")}
     return f"""Measured: with A = 0.43 the RMS is {100 * other["rms"]:.2f} instead of {100 * graphite["rms"]:.2f} (which
-        polarization the published recipe used we do not know), but the deviance is {worse["deviance"]} larger than with A = 0.80
-        in the mixtures, and {worse["pure_deviance"]} in the pure scans. So the scans
+        polarization the published recipe used we do not know), but the deviance is {worse["deviance"]} larger than
+        with A = 0.80 in the mixtures, and {worse["pure_deviance"]} in the pure scans. So the scans
         reject that A. It moves the scales of fluorite and zincite by {moved("fluorite")} and {moved("zincite")} %
         against corundum, and happens to cancel part of what is left. xrdz does not use it.
 
