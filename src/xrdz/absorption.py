@@ -227,9 +227,8 @@ def absorption_contrast(
     size = np.array([sizes[name].value if name in sizes else math.nan for name in ids])
     draws = _normal_draws(DRAWS // 2, len(ids) + 1)
     ground = np.where(stated, size, _prior_diameters(GROUND_UM, draws))
-    coarse = -factors(np.where(stated, size, COARSE_UM))[0]
-    if stated.any():
-        coarse += factors(ground)[0].mean(axis=0)
+    if_coarse = -factors(np.where(stated, size, COARSE_UM))[0]
+    coarse = if_coarse + factors(ground)[0].mean(axis=0) if stated.any() else if_coarse
     # One grain of an alloy holds all its phases.
     alloy = np.array(["alloy" in item.flags for item in references]) & ~stated
     grains = attenuation.copy()
@@ -240,7 +239,7 @@ def absorption_contrast(
     is_assumed = not stated.all() and _largest_change(coarse, ids, masses, None) <= SEVERE_LN
     tau = np.ones(len(ids))
     mean = float(masses / density @ attenuation / (masses / density).sum())
-    if stated.any() or is_assumed:
+    if (stated.any() or is_assumed) and float(np.ptp(grains)) > 0.0:
         logarithm, means = mixture_ln_tau(masses, density, grains, ground)
         tau, mean = np.exp(logarithm.mean(axis=0)), float(means.mean())
     relative = np.array([_relative_su(sizes[name]) if name in sizes else 0.0 for name in ids])
@@ -256,7 +255,7 @@ def absorption_contrast(
         diameter_um=np.where(stated, size, np.nan),
         tau=tau,
         ln_spread=errors.T @ errors / len(errors),
-        coarse_shift=np.log(tau) - factors(np.where(stated, size, COARSE_UM))[0],
+        coarse_shift=np.log(tau) + if_coarse,
         is_severe=bool(is_severe),
         is_assumed=bool(is_assumed),
     )
