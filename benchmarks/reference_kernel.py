@@ -25,7 +25,7 @@ from scipy.special import wofz
 
 from xrdz.anisotropy import shape_function
 from xrdz.conditions import conditions_of
-from xrdz.crystal import full_cell, metric_tensor, scatterer
+from xrdz.crystal import full_cell, metric_tensor
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.instrument import Instrument
 from xrdz.pattern import PatternModel, PhaseModel, compile_pattern
@@ -100,7 +100,9 @@ def structure_factor_squared(phase: PhaseModel, displacement: Mapping[str, float
         total = np.zeros(s.size, dtype=complex)
         for group, position, occupancy in zip(item.atom_group, item.atom_position, item.atom_occupancy, strict=True):
             element = item.groups[int(group)]
-            f = form_factor(scatterer(item, element), s=s_reference) + dispersion(element, wavelength=angstrom)
+            charge, _, formal = item.charges[int(group)]
+            f0 = form_factor(element, s=s_reference, charge=charge, formal=formal)
+            f = f0 + dispersion(element, wavelength=angstrom)
             phase_angle = 2.0 * math.pi * sign * (phase.hkl @ position)
             total += occupancy * f * np.exp(-displacement[element] * s**2) * np.exp(1j * phase_angle)
         squared += 0.5 * np.abs(total) ** 2

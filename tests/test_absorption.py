@@ -179,6 +179,68 @@ def test_without_sizes_nothing_is_corrected_and_the_row_is_that_of_a_ground_powd
     assert absorption_findings(contrast, with_absorption(estimate, contrast), ratio=TIN_COMPOUND) == []
 
 
+# The mean diameter of a log-normal distribution of median sqrt(5) um whose logarithm has the su ln(5) / 2.
+MEAN_GROUND_UM = math.sqrt(5.0) * math.exp(0.5 * (0.5 * math.log(5.0)) ** 2)
+
+
+@pytest.mark.parametrize("ids", [("corundum", "zincite"), ("corundum", "fluorite"), ("zincite", "anatase")])
+def test_powders_without_sizes_are_corrected_for_what_is_expected_of_them(ids: tuple[str, str]) -> None:
+    estimate = estimate_of(ids, (1.0, 1.0))
+    contrast = absorption_contrast(estimate, references(ids), wavelength=COPPER, sizes={})
+    less, more = (item.linear_attenuation(COPPER) for item in references(ids))
+    # Brindley to first order, ln tau = -1.5 (mu_p - mu) R, by hand; the design has 64 draws, tau its second order.
+    by_hand = 1.5 * (more - less) * 0.5e-4 * MEAN_GROUND_UM
+    corrected = with_absorption(estimate, contrast)
+    assert contrast.is_assumed
+    assert math.log(corrected.masses[1] / corrected.masses[0]) == pytest.approx(by_hand, rel=0.06)
+    # The row is about what was corrected: sizes scatter by a factor of 2.2, so it is nearly as large.
+    _, variances = ratio_quantity(corrected, 1, 0)
+    assert math.sqrt(variances[ABSORPTION]) == pytest.approx(by_hand, rel=0.3)
+    found = absorption_findings(contrast, corrected, ratio=None)
+    assert [(item.code, item.level) for item in found] == [(Code.MICROABSORPTION_RISK, Level.INFO)]
+    assert f"{ids[1]} +" in found[0].message
+
+
+def test_phases_of_one_alloy_share_their_grains() -> None:
+    ids = ("sn", "ni3sn4", "sno2")
+    estimate = estimate_of(ids, (0.5, 0.4, 0.1))
+    contrast = absorption_contrast(estimate, references(ids), wavelength=COPPER, sizes={}, ratio=TIN_COMPOUND)
+    assert contrast.is_assumed
+    assert contrast.tau[1] == pytest.approx(contrast.tau[0], rel=1e-9)
+    # The alloy absorbs more than its oxide, so it diffracts too little.
+    assert contrast.tau[0] < 1.0 < contrast.tau[2]
+    # Between the alloy's phases the row is what it is without the oxide, about zero.
+    alone = absorption_contrast(
+        estimate_of(TIN_COMPOUND, (0.4, 0.5)), references(TIN_COMPOUND), wavelength=COPPER, sizes={}
+    )
+    rows = [
+        ratio_quantity(with_absorption(made, found), made.ids.index("ni3sn4"), made.ids.index("sn"))[1][ABSORPTION]
+        for made, found in ((estimate, contrast), (estimate_of(TIN_COMPOUND, (0.4, 0.5)), alone))
+    ]
+    assert math.sqrt(rows[0]) == pytest.approx(math.sqrt(rows[1]), rel=0.15)
+
+
+@pytest.mark.parametrize("ids", [("corundum", "sn"), ("sn", "ni3sn4", "graphite"), ("corundum", "magnetite", "zircon")])
+def test_where_an_assumed_size_would_make_the_answer_nothing_is_corrected(ids: tuple[str, ...]) -> None:
+    estimate = estimate_of(ids, tuple(1.0 for _ in ids))
+    contrast = absorption_contrast(estimate, references(ids), wavelength=COPPER, sizes={})
+    assert not contrast.is_assumed
+    assert contrast.tau == pytest.approx(1.0)
+
+
+def test_a_stated_size_beside_an_assumed_one_keeps_both() -> None:
+    ids = ("corundum", "zincite")
+    estimate = estimate_of(ids, (1.0, 1.0))
+    fine = absorption_contrast(
+        estimate, references(ids), wavelength=COPPER, sizes={"zincite": Estimate(0.1, 0.02), "corundum": Estimate(0.1)}
+    )
+    half = absorption_contrast(estimate, references(ids), wavelength=COPPER, sizes={"zincite": Estimate(0.1, 0.02)})
+    none = absorption_contrast(estimate, references(ids), wavelength=COPPER, sizes={})
+    corrections = [math.log(found.tau[0] / found.tau[1]) for found in (fine, half, none)]
+    assert 0.0 < corrections[0] < corrections[1] < corrections[2]
+    assert not fine.is_assumed
+
+
 @pytest.mark.parametrize(("diameter", "su", "row"), [(1.0, 0.2, 0.0022), (5.0, 2.0, 0.018)])
 def test_stated_sizes_leave_their_own_uncertainty(diameter: float, su: float, row: float) -> None:
     ids = ("sn", "ni3sn4")

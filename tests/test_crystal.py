@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xrdz import crystal
+from xrdz.charges import NEUTRAL
 from xrdz.crystal import (
     cell_volume,
+    charge_slope,
     free_cell_names,
     free_cell_values,
     full_cell,
@@ -117,7 +118,8 @@ def direct_structure_factors(id: str, hkl: np.ndarray) -> np.ndarray:
     s = np.array([0.5 * np.sqrt(structure.cell.calculate_1_d2([int(x) for x in h])) for h in hkl])
     total = np.zeros(len(hkl), dtype=complex)
     for element, position, occupancy, b_iso in atoms:
-        f = form_factor(crystal.scatterer(reference(id), element), s=s)
+        charge, _, formal = reference(id).charges[reference(id).groups.index(element)]
+        f = form_factor(element, s=s, charge=charge, formal=formal)
         f = f + dispersion(element, wavelength=CU_K_ALPHA1)
         total += occupancy * f * np.exp(-b_iso * s**2) * np.exp(2j * np.pi * hkl @ position)
     return total
@@ -143,10 +145,9 @@ def test_every_reflection_is_counted_once(id):
 
 
 @pytest.mark.parametrize("id", SHIPPED)
-def test_structure_factors_agree_with_gemmi(id, monkeypatch):
+def test_structure_factors_agree_with_gemmi(id):
     # gemmi has no O2-, so the comparison is made with neutral atoms throughout
-    monkeypatch.setattr(crystal, "scatterer", lambda _, element: element)
-    phase = reference(id)
+    phase = replace(reference(id), charges=tuple(NEUTRAL for _ in reference(id).groups))
     found = reflections(phase, d_min=0.85)
     structure, _ = expanded(id)
     structure.change_occupancies_to_crystallographic()
@@ -310,3 +311,23 @@ def test_a_changed_copy_of_a_reference_has_its_own_reflections():
     phase = reference("sn")
     larger = replace(phase, cell=(6.0, 6.0, 3.3, 90.0, 90.0, 90.0))
     assert reflections(larger, d_min=2.0).s[0] != reflections(phase, d_min=2.0).s[0]
+
+
+@pytest.mark.parametrize(("id", "group"), [("corundum", 0), ("zircon", 1), ("v2o5", 0), ("zincite", 0)])
+def test_slope_by_a_charge_is_the_difference_quotient(id, group):
+    phase = reference(id)
+    found = reflections(phase, d_min=0.9)
+    displacement = [0.4 + 0.2 * number for number in range(len(phase.groups))]
+
+    def squared(change: float) -> np.ndarray:
+        charges = [
+            (charge + change * (number == group), su, formal)
+            for number, (charge, su, formal) in enumerate(phase.charges)
+        ]
+        moved = replace(phase, charges=tuple(charges))
+        return structure_factor_squared(moved, found, wavelength=CU_K_ALPHA1, displacement=displacement)
+
+    slope = charge_slope(phase, found, group, wavelength=CU_K_ALPHA1, displacement=displacement)
+    # |F|^2 is quadratic in the charge, so that a central difference is exact but for rounding.
+    expected = (squared(0.1) - squared(-0.1)) / 0.2 / squared(0.0)
+    np.testing.assert_allclose(slope, expected, rtol=1e-8, atol=1e-10)

@@ -31,8 +31,11 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 BUDGET_S = 180.0
 """CPU seconds the comparison over all patterns may take; patterns beyond it are skipped, and say so."""
 
-SAME_SHARE = 0.02
-"""Posterior su of ln(m_p / m_0) by which two solvers may differ: ten times the referee's own stop."""
+SAME_SHARE = 0.032
+"""Posterior su of ln(m_p / m_0) by which two solvers may differ.
+
+The root of 1e-3, the predicted decrease at which the compiled one stops.
+"""
 
 SAME_OBJECTIVE = 0.01
 """What lmfit may end higher. The compiled solver may end `NEARLY` higher where no mass depends on it any more."""

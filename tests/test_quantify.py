@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -359,3 +360,24 @@ def test_a_phase_of_lines_wider_than_any_grain_gives_is_not_detected(mixture: Fi
     assert is_background(broad, COMPOUND)
     assert profile_weak_phase(mixture, estimate_masses(mixture), COMPOUND).detected
     assert not profile_weak_phase(broad, estimate_masses(broad), COMPOUND).detected
+
+
+def test_a_phase_of_lines_spread_out_but_for_the_strongest_is_not_detected(mixture: FitResult) -> None:
+    state = mixture.pattern.peak_state(mixture.pattern.phases[COMPOUND], mixture.values)
+    strongest = int(np.argmax(state.intensity))
+    widths = np.full(state.fwhm.size, 4.0)
+    widths[strongest] = 0.2
+    mean = float(widths @ state.intensity / state.intensity.sum())
+    spread = replace(state, gauss_squared=np.zeros_like(widths), lorentz=widths)
+    frozen = SimpleNamespace(phases=mixture.pattern.phases, peak_state=lambda *_: spread)
+    result = SimpleNamespace(pattern=frozen, values=mixture.values, diffractogram=mixture.diffractogram)
+    assert mean > WIDEST_DEG
+    assert is_background(result, COMPOUND)
+
+
+def test_a_phase_of_lines_narrower_than_a_step_is_not_detected(mixture: FitResult) -> None:
+    values = mixture.values.copy()
+    values[mixture.pattern.parameters.index("w")] = -0.9
+    for name in ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss"):
+        values[mixture.pattern.parameters.index(f"ni3sn4.{name}")] = 0.0
+    assert is_background(replace(mixture, values=values), COMPOUND)

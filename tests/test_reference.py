@@ -212,7 +212,7 @@ def test_priors_are_plausible_and_sourced():
         assert len(phase.displacement) == len(phase.groups)
         for group, (value, su) in zip(phase.groups, phase.displacement, strict=True):
             assert 0.2 <= value <= (2.0 if group != "H" else 3.0)
-            assert 0.1 <= su <= (0.3 if group != "H" else 1.0)
+            assert 0.05 <= su <= (0.3 if group != "H" else 1.0)
         assert phase.texture_axes
         assert any(letter.isdigit() for letter in phase.source)
 

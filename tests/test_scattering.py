@@ -10,7 +10,15 @@ import xraydb
 from xrdz import scattering
 from xrdz.errors import InputError
 from xrdz.reference import reference
-from xrdz.scattering import atomic_mass, atomic_number, dispersion, form_factor, mass_attenuation, photoabsorption
+from xrdz.scattering import (
+    atomic_mass,
+    atomic_number,
+    dispersion,
+    form_factor,
+    mass_attenuation,
+    photoabsorption,
+    tabulated_ion,
+)
 from xrdz.wavelength import HC_KEV_ANGSTROM
 
 CU_K_ALPHA1 = 1.5405929
@@ -31,6 +39,48 @@ def test_form_factor_is_the_atomic_number_at_zero(number):
     element = gemmi.Element(number).name
     assert atomic_number(element) == number
     assert form_factor(element, s=np.zeros(1))[0] == pytest.approx(number, rel=2e-3)
+
+
+# Amplitudes and exponents of four Gaussians and the constant of ions: International Tables C (1992), table 6.1.1.4.
+IONS_OF_THE_TABLES = {
+    ("Al", 3): ((4.17448, 3.3876, 1.20296, 0.528137), (1.93816, 4.14553, 0.228753, 8.28524), 0.706786),
+    ("Ca", 2): ((15.6348, 7.9518, 8.4372, 0.8537), (-0.0074, 0.6089, 10.3116, 25.9905), -14.875),
+    ("Ti", 4): ((19.5114, 8.23473, 2.01341, 1.5208), (0.178847, 6.67018, -0.29263, 12.9464), -13.28),
+    ("Zn", 2): ((11.9719, 7.3862, 6.4668, 1.394), (2.9946, 0.2031, 7.0826, 18.0995), 0.7807),
+    ("F", -1): ((3.6322, 3.51057, 1.26064, 0.940706), (5.27756, 14.7353, 0.442258, 47.3437), 0.653396),
+}
+
+
+@pytest.mark.parametrize(("element", "charge"), IONS_OF_THE_TABLES)
+def test_form_factor_of_an_ion_agrees_with_international_tables(element, charge):
+    amplitudes, exponents, constant = IONS_OF_THE_TABLES[element, charge]
+    s = np.linspace(0.0, 1.0, 51)
+    expected = constant + np.exp(-np.outer(s**2, exponents)) @ np.array(amplitudes)
+    # four Gaussians, as for the neutral atoms above
+    found = form_factor(element, s=s, charge=charge, formal=charge)
+    np.testing.assert_allclose(found, expected, atol=0.006 * atomic_number(element))
+
+
+@pytest.mark.parametrize(
+    ("element", "charge", "formal"), [("Al", 1.5, 3), ("Ti", 2.0, 4), ("O", -2.0, -2), ("Fe", 1.3, 2.67)]
+)
+def test_form_factor_at_zero_is_the_number_of_electrons(element, charge, formal):
+    found = form_factor(element, s=np.zeros(1), charge=charge, formal=formal)
+    assert found[0] == pytest.approx(atomic_number(element) - charge, abs=0.02)
+
+
+def test_a_charge_in_between_lies_on_the_line_to_the_formal_ion():
+    s = np.linspace(0.05, 0.6, 12)
+    ends = form_factor("Ti", s=s), form_factor("Ti", s=s, charge=4.0, formal=4.0)
+    np.testing.assert_allclose(form_factor("Ti", s=s, charge=2.0, formal=4.0), 0.5 * (ends[0] + ends[1]), rtol=1e-12)
+    assert tabulated_ion("Sn", 2.0) == 2
+    assert tabulated_ion("Sn", 4.0) == 4
+    assert tabulated_ion("Fe", 2.667) == 3
+
+
+def test_an_ion_nobody_tabulated_is_refused():
+    with pytest.raises(InputError, match=r"no ion of charge \+3"):
+        tabulated_ion("Y", 3.0)
 
 
 def test_form_factor_keeps_the_shape_and_the_argument():

@@ -4,7 +4,7 @@
 
 Sources, all through xraydb (https://github.com/xraypy/XrayDB, data in the public domain):
 
-* f0: Waasmaier & Kirfel 1995, Acta Cryst. A51, 416 (neutral atoms, five Gaussians and a constant);
+* f0: Waasmaier & Kirfel 1995, Acta Cryst. A51, 416 (neutral atoms and ions, five Gaussians and a constant);
 * f', f'': Chantler 1995, J. Phys. Chem. Ref. Data 24, 71 and 2000, ibid. 29, 597, f' with the relativistic
   correction of the 3/5 Cromer-Liberman rule and the nuclear Thomson term;
 * mass attenuation: Elam, Ravel & Sieber 2002, Radiat. Phys. Chem. 63, 121 (total and photoabsorption). Chantler's own
@@ -17,6 +17,7 @@ Every curve keeps only the points that straight lines need to follow the source 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -92,16 +93,26 @@ def build() -> dict[str, NDArray[np.generic]]:
     symbols = [row[0] for row in database.execute("select element from elements order by atomic_number")][:ELEMENTS]
 
     gaussians = np.zeros((ELEMENTS, 11))
+    ions = []
     for number, ion, offset, scale, exponents in database.execute(
         "select atomic_number, ion, offset, scale, exponents from Waasmaier"
     ):
-        if number <= ELEMENTS and ion == symbols[number - 1]:
-            gaussians[number - 1] = [*json.loads(scale), *json.loads(exponents), offset]
+        if number > ELEMENTS:
+            continue
+        row = [*json.loads(scale), *json.loads(exponents), offset]
+        if ion == symbols[number - 1]:
+            gaussians[number - 1] = row
+        elif found := re.fullmatch(rf"{symbols[number - 1]}(\d)([+-])", ion):
+            ions.append((number - 1, int(found[2] + found[1]), row))
+    ions.sort()
 
     tables: dict[str, NDArray[np.generic]] = {
         "symbols": np.array(symbols, dtype="U2"),
         "masses": np.array([masses[symbol] for symbol in symbols], dtype=np.float64),
         "gaussians": gaussians,
+        "ion_elements": np.array([element for element, _, _ in ions], dtype=np.int32),
+        "ion_charges": np.array([charge for _, charge, _ in ions], dtype=np.int32),
+        "ion_gaussians": np.array([row for _, _, row in ions]),
         "source": np.array(f"xraydb {version('xraydb')}"),
     }
     for kind in ("dispersion", "attenuation"):

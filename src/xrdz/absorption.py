@@ -9,11 +9,18 @@ solid mixture, v_q volume fractions. For a sphere of radius R, tau depends on x 
 ln tau = -3 x / 2 + O(x^2) at every angle. The exact integral at `TWO_THETA` is used; for |x| < 0.3 it lies within 3 %
 of that at any angle between 0 and 140 degrees. Because mu depends on the masses sought, both are iterated.
 
-Without stated sizes nothing is corrected. The grains are then taken as of a powder ground for diffraction, 1 to 5
-micrometres (log-normal, one standard deviation; about half of the variance common to all phases), and the mean square
-of the correction they would need is the budget row: a correction left out, so it is taken about zero and not about its
-mean. Where grains of `COARSE_UM` would change the answer by more than `SEVERE_LN`, that trust is not enough: the row
-then allows for 2 to 20 micrometres, and the finding is severe.
+Grains without a stated size are taken as of a powder ground for diffraction, 1 to 5 micrometres (log-normal, one
+standard deviation; about half of the variance common to all phases). No powder has grains of no size, and the sign of
+the effect is known, so the expectation of ln tau over this prior is corrected for (JCGM 100:2008, 3.2.4 and F.2.4.5),
+and its spread about what was corrected is the budget row. Two things are left uncorrected, and the row is then the mean
+square of what was left out, about zero:
+
+* phases of one alloy (flag `alloy`) among themselves: they grew in the same grains, where each is surrounded by its own
+  alloy and a region of one phase is as small as the microstructure, which grinding does not tell. Against other phases
+  the alloy's grains count with their mean attenuation;
+* mixtures in which grains of `COARSE_UM` would change a ratio of two phases by more than `SEVERE_LN`: there the answer
+  would be made of the assumed size. Where that is the ratio asked for, the row allows for 2 to 20 micrometres, and the
+  finding is severe.
 
 The invariant: common attenuation, or equal attenuation of all phases, changes nothing.
 """
@@ -31,7 +38,7 @@ import numpy as np
 from xrdz.detection import WeakPhase
 from xrdz.diffractogram import FloatArray
 from xrdz.fields import Estimate
-from xrdz.findings import Code, Finding, severe, warning
+from xrdz.findings import Code, Finding, info, severe, warning
 from xrdz.quantify import COVERAGE_FACTOR, MassEstimate
 from xrdz.reference import Reference
 
@@ -45,7 +52,10 @@ X_RANGE = (-2.0, 6.0)
 """Range of (mu_p - mu) R; beyond, the nearest end stands. The theory itself is trusted to about +-0.5."""
 
 GROUND_UM, COARSE_PRIOR_UM = (1.0, 5.0), (2.0, 20.0)
-"""Grain diameters one standard deviation below and above the median: ground for diffraction, and as received."""
+"""Grain diameters one standard deviation below and above the median: ground for diffraction, and as received.
+
+Powders made for diffraction: below 1 micrometre (NIST SRM 676a), about 2 (SRM 674; International Tables C, 2006,
+5.2.11), 2.8 and 7.7 (SRM 1979, medians by laser scattering)."""
 
 LARGEST_UM = 45.0
 """No powder in a diffractometer is coarser: it passes a 325 mesh sieve."""
@@ -57,7 +67,7 @@ SIZE_SU, SHAPE_SU = 0.3, 0.2
 """Relative standard uncertainty of a stated size without one, and what stands for grains that are no equal spheres."""
 
 COARSE_UM = 10.0
-WARNING_LN, SEVERE_LN = 0.2, 0.5
+INFORM_LN, WARNING_LN, SEVERE_LN = 0.01, 0.2, 0.5
 DRAWS = 64
 
 
@@ -70,7 +80,8 @@ class AbsorptionContrast:
     attenuation : (p,) linear attenuation coefficients, 1/cm
     mean : of the solid mixture after correction, 1/cm
     diameter_um : (p,) stated diameters; NaN where none is stated, which takes the prior's median once any other is
-    tau : (p,) factors the masses are divided by
+    tau : (p,) factors the masses are divided by, for stated sizes or for assumed ones
+    is_assumed : whether sizes were assumed for a correction
     ln_spread : (p, p) mean products of the errors of ln m that remain
     coarse_shift : (p,) change of ln m if the grains of all phases without a size had `COARSE_UM`
     is_severe : whether the wider prior was needed
@@ -84,6 +95,7 @@ class AbsorptionContrast:
     ln_spread: FloatArray
     coarse_shift: FloatArray
     is_severe: bool
+    is_assumed: bool = False
 
     @property
     def sizes_stated(self) -> bool:
@@ -212,25 +224,28 @@ def absorption_contrast(
     def factors(diameter_um: FloatArray) -> tuple[FloatArray, FloatArray]:
         return mixture_ln_tau(masses, density, attenuation, diameter_um)
 
-    ground = math.sqrt(GROUND_UM[0] * GROUND_UM[1])
-    size = np.array([sizes[name].value if name in sizes else ground for name in ids])
+    size = np.array([sizes[name].value if name in sizes else math.nan for name in ids])
+    draws = _normal_draws(DRAWS // 2, len(ids) + 1)
+    ground = np.where(stated, size, _prior_diameters(GROUND_UM, draws))
+    if_coarse = -factors(np.where(stated, size, COARSE_UM))[0]
+    coarse = if_coarse + factors(ground)[0].mean(axis=0) if stated.any() else if_coarse
+    # One grain of an alloy holds all its phases.
+    alloy = np.array(["alloy" in item.flags for item in references]) & ~stated
+    grains = attenuation.copy()
+    if np.any(masses[alloy] > 0.0):
+        grains[alloy] = (masses / density * attenuation)[alloy].sum() / (masses / density)[alloy].sum()
+        ground[:, alloy] = ground[:, alloy][:, :1]
+    is_severe = not stated.all() and _largest_change(coarse, ids, masses, ratio) > SEVERE_LN
+    is_assumed = not stated.all() and _largest_change(coarse, ids, masses, None) <= SEVERE_LN
     tau = np.ones(len(ids))
     mean = float(masses / density @ attenuation / (masses / density).sum())
-    if stated.any():
-        logarithm, means = factors(size)
-        tau, mean = np.exp(logarithm), float(means)
-    coarse = -factors(np.where(stated, size, COARSE_UM))[0] + np.log(tau)
-    is_severe = not stated.all() and _largest_change(coarse, ids, masses, ratio) > SEVERE_LN
-    low, high = COARSE_PRIOR_UM if is_severe else GROUND_UM
-    spread = 0.5 * math.log(high / low)
-    draws = _normal_draws(DRAWS // 2, len(ids) + 1)
-    prior = math.sqrt(low * high) * np.exp(
-        spread * (math.sqrt(SHARED) * draws[:, :1] + math.sqrt(1.0 - SHARED) * draws[:, 1:])
-    )
+    if (stated.any() or is_assumed) and float(np.ptp(grains)) > 0.0:
+        logarithm, means = mixture_ln_tau(masses, density, grains, ground)
+        tau, mean = np.exp(logarithm.mean(axis=0)), float(means.mean())
     relative = np.array([_relative_su(sizes[name]) if name in sizes else 0.0 for name in ids])
-    around = size * np.exp(np.sqrt(np.log1p(relative**2)) * draws[:, 1:])
-    diameters = np.where(stated, around, np.minimum(prior, LARGEST_UM))
-    errors = np.log(tau) - factors(diameters)[0]
+    around = np.where(stated, size, 1.0) * np.exp(np.sqrt(np.log1p(relative**2)) * draws[:, 1:])
+    prior = _prior_diameters(COARSE_PRIOR_UM if is_severe else GROUND_UM, draws)
+    errors = np.log(tau) - factors(np.where(stated, around, prior))[0]
     # Only ratios of masses matter: the total is kept.
     errors -= np.log(np.exp(errors) @ (masses / tau) / (masses / tau).sum())[:, None]
     return AbsorptionContrast(
@@ -240,9 +255,19 @@ def absorption_contrast(
         diameter_um=np.where(stated, size, np.nan),
         tau=tau,
         ln_spread=errors.T @ errors / len(errors),
-        coarse_shift=coarse,
+        coarse_shift=np.log(tau) + if_coarse,
         is_severe=bool(is_severe),
+        is_assumed=bool(is_assumed),
     )
+
+
+def _prior_diameters(range_um: tuple[float, float], draws: FloatArray) -> FloatArray:
+    """Return diameters (n, p) of a prior at standard normal draws (n, 1 + p), the first column common to all phases."""
+    low, high = range_um
+    spread = 0.5 * math.log(high / low)
+    standard = math.sqrt(SHARED) * draws[:, :1] + math.sqrt(1.0 - SHARED) * draws[:, 1:]
+    diameters: FloatArray = np.minimum(math.sqrt(low * high) * np.exp(spread * standard), LARGEST_UM)
+    return diameters
 
 
 def _relative_su(size: Estimate) -> float:
@@ -334,18 +359,42 @@ def absorption_findings(
                 suggestion="grind below 5 micrometres",
             )
         ]
+    assumed = _assumption(contrast)
     moved = list(_beyond(contrast, estimate, ratio))
     if not moved and not contrast.is_severe:
-        return []
+        return assumed
     what = "; ".join(f"{name} by {100 * (math.exp(change) - 1.0):+.0f} %" for name, change in moved)
     grains = f"where no particle size is stated, grains of {COARSE_UM:g} micrometres would change "
     level = severe if contrast.is_severe else warning
     return [
+        *assumed,
         level(
             Code.MICROABSORPTION_RISK,
             f"{grains}{what or 'the masses beyond trust'} by absorption contrast: {named}",
             where=moved[0][0] if moved else "",
             suggestion="state the sizes in [particle_size_um] of the method, or grind below 5 micrometres",
+        ),
+    ]
+
+
+def _assumption(contrast: AbsorptionContrast) -> list[Finding]:
+    """Return what was corrected for sizes nobody stated, nothing where it is less than `INFORM_LN`."""
+    change = -np.log(contrast.tau)
+    if not contrast.is_assumed or np.ptp(change) < INFORM_LN:
+        return []
+    least = int(np.argmin(change))
+    named = ", ".join(
+        f"{name} {100.0 * math.expm1(value - change[least]):+.1f} %"
+        for number, (name, value) in enumerate(zip(contrast.ids, change, strict=True))
+        if number != least
+    )
+    low, high = GROUND_UM
+    return [
+        info(
+            Code.MICROABSORPTION_RISK,
+            f"masses were corrected for the absorption contrast of grains of {low:g} to {high:g} micrometres, as no "
+            f"particle size is stated: {named} against {contrast.ids[least]}",
+            suggestion="state the sizes in [particle_size_um] of the method; 0 corrects nothing",
         )
     ]
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrdz.errors import InputError
-from xrdz.scattering import OXIDE_ION, dispersion, form_factor
+from xrdz.scattering import dispersion, form_factor, form_factor_slope
 
 if TYPE_CHECKING:
     from xrdz.reference import Reference
@@ -244,18 +244,6 @@ def group_pairs(n_groups: int) -> IntArray:
     return np.stack(np.triu_indices(n_groups), axis=1)
 
 
-def scatterer(reference: Reference, element: str) -> str:
-    """Return whose form factor an element of a reference has: `O2-` for the oxygen of an oxide, else the neutral atom.
-
-    Oxide oxygen holds more charge, more spread out, than the free atom: below s = 0.25/angstrom its form factor differs
-    by up to 20 %. The neutral atom gives displacement parameters of oxygen near zero where neutron diffraction has
-    0.3 to 0.6 angstrom^2. Hydroxides and carbonates, whose oxygen is bound covalently, keep the neutral atom.
-    """
-    if element == "O" and not {"H", "C", "N"} & set(reference.groups):
-        return OXIDE_ION
-    return element
-
-
 def pair_products(reference: Reference, reflections: Reflections, *, wavelength: float) -> FloatArray:
     """Return P_kl, of which <|F|^2> = sum_{k<=l} P_kl exp(-(B_k + B_l) s^2) is made.
 
@@ -272,18 +260,57 @@ def pair_products(reference: Reference, reflections: Reflections, *, wavelength:
     -------
     Shape (n, n_groups (n_groups + 1) / 2), electrons^2 per cell, columns in the order of `group_pairs`.
     """
-    f = np.stack(
-        [
-            form_factor(scatterer(reference, element), s=reflections.s) + dispersion(element, wavelength=wavelength)
-            for element in reference.groups
-        ],
-        axis=1,
-    )
+    f = _form_factors(reference, reflections, wavelength)
     geometry = reflections.geometry
     k, l = group_pairs(len(reference.groups)).T  # noqa: E741 - the pair indices of the formula
     both = (f[:, k] * f[:, l].conj()).real * (geometry[:, k] * geometry[:, l].conj()).real
     products: FloatArray = both * np.where(k == l, 1.0, 2.0)
     return products
+
+
+def _form_factors(reference: Reference, reflections: Reflections, wavelength: float) -> ComplexArray:
+    """Return f0 + f' + i f'' of each group, shape (n, n_groups)."""
+    return np.stack(
+        [
+            form_factor(element, s=reflections.s, charge=charge, formal=formal)
+            + dispersion(element, wavelength=wavelength)
+            for element, (charge, _, formal) in zip(reference.groups, reference.charges, strict=True)
+        ],
+        axis=1,
+    )
+
+
+def charge_slope(
+    reference: Reference,
+    reflections: Reflections,
+    group: int,
+    *,
+    wavelength: float,
+    displacement: Sequence[float] | FloatArray,
+) -> FloatArray:
+    """Return d ln <|F|^2> / d (charge of a group's atoms) of each reflection, zero where it scatters nothing.
+
+    d<|F|^2> / dq_k = 2 sum_l Re(f_k' f_l*) Re(G_k G_l*) exp(-(B_k + B_l) s^2) with f_k' = d f_k / d q_k, real.
+
+    Parameters
+    ----------
+    group : index k; its formal charge is not zero
+    wavelength : angstrom
+    displacement : shape (n_groups,), B in angstrom^2
+
+    Returns
+    -------
+    Shape (n,), per elementary charge.
+    """
+    slope = form_factor_slope(reference.groups[group], s=reflections.s, formal=reference.charges[group][2])
+    f, geometry = _form_factors(reference, reflections, wavelength), reflections.geometry
+    values = np.asarray(displacement, dtype=np.float64)
+    damping = np.exp(-np.square(reflections.s)[:, None] * (values + values[group]))
+    overlap = (geometry[:, group, None] * geometry.conj()).real
+    change = 2.0 * slope * (f.real * overlap * damping).sum(axis=1)
+    total = structure_factor_squared(reference, reflections, wavelength=wavelength, displacement=values)
+    relative: FloatArray = np.divide(change, total, out=np.zeros_like(change), where=total > 0.0)
+    return relative
 
 
 def structure_factor_squared(

@@ -37,7 +37,9 @@ BROAD_DEG = 0.6
 """Lorentzian size width at which the profile of a weak phase is started a second time, grains of about 10 nm."""
 
 WIDEST_DEG = 1.5
-"""Width (deg) of the strongest line, grains of about 6 nm, beyond which what was fitted is background, not a phase."""
+"""Mean width (deg) of the lines, grains of about 6 nm, beyond which what was fitted is background, not a phase.
+
+Below the step of the scan it is noise: such lines describe single points, and no goniometer resolves them."""
 
 PROFILE_BELOW = 8.0
 """Scale over its standard uncertainty below which intervals come from the profile likelihood."""
@@ -82,9 +84,13 @@ def is_weak(result: FitResult, estimate: MassEstimate, number: int) -> bool:
 
 
 def is_background(result: FitResult, number: int) -> bool:
-    """Return whether the strongest line of a phase is wider than `WIDEST_DEG`."""
+    """Return whether what a phase describes is background or noise, by the mean width of its lines.
+
+    The mean weighs with the areas: anisotropic widths can leave the strongest line narrow and spread all others out.
+    """
     state = result.pattern.peak_state(result.pattern.phases[number], result.values)
-    return float(state.fwhm[np.argmax(state.intensity)]) > WIDEST_DEG
+    width = float(state.fwhm @ state.intensity / max(float(state.intensity.sum()), 1e-300))
+    return width > WIDEST_DEG or width < float(np.median(np.diff(result.diffractogram.two_theta)))
 
 
 def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -> WeakPhase:

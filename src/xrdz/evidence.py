@@ -123,3 +123,24 @@ def left_out_spread(weighed: Sequence[WeighedExtension], mass_jacobian: FloatArr
         target = texture if item.extension.kind == "texture" else broadening
         target += variance * np.outer(per_amplitude, per_amplitude)
     return texture, broadening
+
+
+def charge_spread(
+    pattern: PatternModel, minimum: Minimum, covariance: FloatArray, mass_jacobian: FloatArray
+) -> FloatArray:
+    """Return the covariance of the masses from the charges of the atoms, everything else refined along, (p, p).
+
+    With one su of a charge the pattern changes by J_q, and the masses by -(d m / d theta) C J W J_q. Charges of
+    different atoms and phases are taken as independent.
+    """
+    size = mass_jacobian.shape[0]
+    total = np.zeros((size, size))
+    root = np.sqrt(minimum.weights)
+    for number in range(len(pattern.phases)):
+        scale = minimum.point.linear[number]
+        if scale <= 0.0 or not pattern.phases[number].uncertain_charges:
+            continue
+        columns = scale * root * pattern.charge_columns(number, minimum.point.values)
+        changes = mass_jacobian @ covariance @ (minimum.whitened @ columns.T)
+        total += changes @ changes.T
+    return total

@@ -20,7 +20,7 @@ from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns, hump_columns
 from xrdz.compiled import SingleRows
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.kernel import add_whitened, sum_reflections
+from xrdz.kernel import PATTERN, add_whitened, sum_reflections
 from xrdz.parameters import ParameterTable
 from xrdz.phase_model import (
     ASSUMED_RADIUS_MM,
@@ -179,6 +179,17 @@ class PatternModel:
         state = self.peak_state(phase, values)
         self._sum(phase, values, state, np.zeros_like(state.intensity), basis, rows, block)
         result: FloatArray = block.slopes[0::2].astype(np.float64) + block.slopes[1::2]
+        return result
+
+    def charge_columns(self, number: int, values: FloatArray) -> FloatArray:
+        """Return the change of y with one su of each uncertain charge of one phase at unit scale, (e, n)."""
+        phase = self.phases[number]
+        rows = phase.charge_rows(values)
+        block = PhaseColumns.empty(len(rows), self.two_theta.size)
+        if len(rows):
+            basis, state = np.full(len(rows), PATTERN, dtype=np.int64), self.peak_state(phase, values)
+            self._sum(phase, values, state, np.zeros_like(state.intensity), basis, rows, block)
+        result: FloatArray = block.slopes.astype(np.float64)
         return result
 
     def _sum(

@@ -32,6 +32,7 @@ from xrdz.crystal import (
     Reflections,
     cell_from_free,
     cell_volume,
+    charge_slope,
     free_cell_names,
     free_cell_values,
     full_cell,
@@ -306,6 +307,29 @@ class PhaseModel:
                 2.0 * shape * (size_gauss if is_size else strain_gauss),
             ]
         return np.array(basis, dtype=np.int64), np.array(rows)
+
+    @property
+    def uncertain_charges(self) -> tuple[int, ...]:
+        """Displacement groups whose charge has an uncertainty."""
+        return tuple(group for group, (_, su, _) in enumerate(self.reference.charges) if su > 0.0)
+
+    def charge_rows(self, values: FloatArray) -> FloatArray:
+        """Return the change of each reflection's area with one su of each uncertain charge, (e, reflections)."""
+        state, _ = self.evaluate(values, derivatives=False)
+        B = values[self.parameter_index[self.n_cell + 4 : self.n_cell + 4 + self.n_displacement]]
+        slopes = [
+            self.reference.charges[group][1]
+            * charge_slope(
+                self.reference,
+                self.listed,
+                group,
+                wavelength=self.instrument.wavelength.principal,
+                displacement=B,
+            )[self.inside]
+            for group in self.uncertain_charges
+        ]
+        rows: FloatArray = state.intensity * np.array(slopes).reshape(len(slopes), self.theta.size)
+        return rows
 
 
 def lorentz_polarization(theta: FloatArray, *, polarization: float) -> FloatArray:

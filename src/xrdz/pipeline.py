@@ -28,6 +28,7 @@ from xrdz.candidates import CandidateTrial, candidate_findings, try_candidates, 
 from xrdz.claims import check_claims, claimed_ratio
 from xrdz.conditions import Conditions, conditions_of
 from xrdz.crystal import free_cell_names
+from xrdz.crystallinity import crystallinity_spread, with_crystallinity
 from xrdz.detection import WeakPhase, at_least_the_limit, detection_limits, is_weak, profile_weak_phase
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
@@ -164,19 +165,21 @@ def analysis_of_trial(
         sizes=method.particle_size_um,
         ratio=claimed,
     )
-    estimate = with_absorption(fitted, contrast)
+    crystalline = with_absorption(fitted, contrast)
+    estimate = with_crystallinity(crystalline, references)
+    remaining = replace(contrast, ln_spread=contrast.ln_spread + crystallinity_spread(references))
     total = float(fitted.masses.sum())
     # Whether a phase is there does not depend on how much its grains absorb: that only scales its mass.
     limits = detection_limits(result, fitted)
     weak = {
-        number: widened(at_least_the_limit(profile, limits[number] * total), fitted.masses, contrast)
+        number: widened(at_least_the_limit(profile, limits[number] * total), fitted.masses, remaining)
         for number, profile in weak_phases(result, fitted).items()
     }
     phases = _phases(result, estimate, weak, limits, contrast)
     agreement = agreement_of(result)
     ratio, budget = _ratio(method, estimate, weak)
     nickel = alloy_nickel(estimate, references, weak)
-    amounts = _amounts(result, method, estimate)
+    amounts = _amounts(result, method, crystalline)
     findings = [
         *result.diffractogram.findings,
         *conditions.findings,

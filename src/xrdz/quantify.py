@@ -8,6 +8,7 @@ Uncertainty. Every source gives a covariance matrix of the masses, all propagate
 * counting: G C F C G^T, what the counts alone contribute with all parameters refined together
 * one matrix per group of priors: G C P_group C G^T (displacement parameters, texture, peak shape, cell and position)
 * texture model, broadening model: direction-dependent terms that were left out (see `evidence`)
+* charge of the atoms: form factors between those of neutral atoms and ions (see `charges`)
 * background flexibility: the spread of the masses over background orders, weighted by their evidence
 * model misfit: what the cluster-robust covariance (see `fit`) shows beyond counting, never less than zero
 
@@ -26,7 +27,7 @@ import numpy as np
 
 from xrdz.crystal import cell_from_free
 from xrdz.diffractogram import FloatArray
-from xrdz.evidence import left_out_spread
+from xrdz.evidence import charge_spread, left_out_spread
 from xrdz.fit import FitResult
 from xrdz.phase_model import PhaseModel
 
@@ -38,6 +39,7 @@ MISFIT = "model misfit"
 BACKGROUND = "background flexibility"
 TEXTURE_MODEL = "texture model"
 BROADENING_MODEL = "broadening model"
+CHARGE = "charge of the atoms"
 PRIOR_GROUPS: Mapping[str, str] = {
     "B": "displacement parameters",
     "ln_texture": "texture",
@@ -177,6 +179,7 @@ def estimate_masses(result: FitResult) -> MassEstimate:
         sources[group] = spread[:, n_linear:] @ shared @ spread[:, n_linear:].T
     sources[BACKGROUND] = _background_spread(result, jacobian)
     sources[TEXTURE_MODEL], sources[BROADENING_MODEL] = left_out_spread(result.weighed, jacobian)
+    sources[CHARGE] = charge_spread(result.pattern, result.minimum, covariance, jacobian)
     scores = result.block_scores @ spread.T
     ids = tuple(phase.id for phase in result.pattern.phases)
     return MassEstimate(ids, masses, sources, scores.T @ scores)

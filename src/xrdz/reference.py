@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xrdz.charges import Charge, assumed_charge, usual_charges
 from xrdz.crystal import cell_volume
 from xrdz.errors import InputError
 from xrdz.files import write_whole
@@ -31,7 +32,7 @@ from xrdz.scattering import atomic_mass, mass_attenuation
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-SCHEMA = "xrdz.references/1"
+SCHEMA = "xrdz.references/2"
 """Changes whenever the compiled form does, so that stale caches are not read."""
 
 DALTON_PER_CUBIC_ANGSTROM = 1.66053906892
@@ -66,6 +67,7 @@ class Reference:
     formula_units : in the conventional cell
     groups : displacement groups, one per element, labelled by its symbol
     displacement : prior B and its su in angstrom^2, one pair per group
+    charges : charge of the atoms in the form factor, its su, and the formal charge, elementary charges, per group
     atom_group, atom_position, atom_occupancy : all atoms of the conventional cell, shapes (n,), (n, 3) fractional, (n,)
     rotations : shape (m, 3, 3), Laue class; it acts on indices as row vectors, h' = h @ R
     texture_axes : hkl of plane normals worth trying, best first
@@ -84,6 +86,7 @@ class Reference:
     formula_units: int
     groups: tuple[str, ...]
     displacement: tuple[tuple[float, float], ...]
+    charges: tuple[Charge, ...]
     atom_group: IntArray
     atom_position: FloatArray
     atom_occupancy: FloatArray
@@ -148,6 +151,7 @@ class Reference:
             "formula_units": self.formula_units,
             "groups": list(self.groups),
             "displacement": [list(prior) for prior in self.displacement],
+            "charges": [list(charge) for charge in self.charges],
             "atoms": [
                 [int(group), *(round(float(x), 8) for x in position), float(occupancy)]
                 for group, position, occupancy in zip(
@@ -183,6 +187,7 @@ def reference_from_entry(entry: Mapping[str, Any]) -> Reference:
         formula_units=entry["formula_units"],
         groups=tuple(entry["groups"]),
         displacement=tuple((float(value), float(su)) for value, su in entry["displacement"]),
+        charges=tuple((float(value), float(su), float(formal)) for value, su, formal in entry["charges"]),
         atom_group=atoms[:, 0].astype(np.int64),
         atom_position=atoms[:, 1:4].copy(),
         atom_occupancy=atoms[:, 4].copy(),
@@ -356,6 +361,9 @@ def compile_cif(path: Path, *, id: str, entry: Mapping[str, Any] | None = None) 
                 f"{path.name}: B({element}) = {stated[0]:.3f}, but phases.toml says {value}; make them agree"
             )
         priors.append((float(value), float(su)))
+    counts: FloatArray = np.bincount(
+        crystal.atom_element, weights=crystal.atom_occupancy, minlength=len(crystal.elements)
+    ).astype(float)
     return Reference(
         id=id,
         name=table.get("name", crystal.name or id),
@@ -369,6 +377,7 @@ def compile_cif(path: Path, *, id: str, entry: Mapping[str, Any] | None = None) 
         formula_units=table.get("formula_units", crystal.formula_units),
         groups=crystal.elements,
         displacement=tuple(priors),
+        charges=_charges(crystal.elements, counts, table, id),
         atom_group=crystal.atom_element,
         atom_position=crystal.atom_position,
         atom_occupancy=crystal.atom_occupancy,
@@ -376,6 +385,17 @@ def compile_cif(path: Path, *, id: str, entry: Mapping[str, Any] | None = None) 
         texture_axes=tuple(_hkl(axis) for axis in table.get("texture_axes", _TEXTURE_AXES[crystal.crystal_system])),
         flags=tuple(table.get("flags", ())),
     )
+
+
+def _charges(elements: Sequence[str], counts: FloatArray, table: Mapping[str, Any], id: str) -> tuple[Charge, ...]:
+    """Return the charge of each element: by the formal charges of `phases.toml` where it states them, else by rule."""
+    formal = table.get("formal_charge")
+    if formal is None:
+        return usual_charges(elements, counts.tolist())
+    unknown = set(formal) - set(elements)
+    if unknown:
+        raise InputError(f"phases.toml: [{id}] formal_charge names {', '.join(sorted(unknown))}, not in the structure")
+    return tuple(assumed_charge(element, float(formal.get(element, 0.0))) for element in elements)
 
 
 def compile_library(folder: Path) -> str:

@@ -55,6 +55,7 @@ class _Tables:
     index: dict[str, int]
     masses: FloatArray
     gaussians: FloatArray
+    ions: dict[tuple[int, int], FloatArray]
     dispersion: _Curves
     attenuation: _Curves
 
@@ -66,6 +67,12 @@ def _tables() -> _Tables:
             index={str(symbol): number for number, symbol in enumerate(file["symbols"])},
             masses=file["masses"],
             gaussians=file["gaussians"],
+            ions={
+                (int(element), int(charge)): row
+                for element, charge, row in zip(
+                    file["ion_elements"], file["ion_charges"], file["ion_gaussians"], strict=True
+                )
+            },
             dispersion=_Curves(file["dispersion_offsets"], file["dispersion_log_energy"], file["dispersion_curves"]),
             attenuation=_Curves(
                 file["attenuation_offsets"], file["attenuation_log_energy"], file["attenuation_curves"]
@@ -82,25 +89,35 @@ def _element_index(element: str) -> int:
     raise InputError(f"element {element!r} is not known{hint} Give a chemical symbol from H to Cf, without a charge")
 
 
-OXIDE_ION = "O2-"
-"""Oxygen in oxides. The free ion is not bound; its form factor is that in the field of a crystal."""
+def tabulated_ion(element: str, formal: float) -> int:
+    """Return the charge of the tabulated ion that stands for a formal charge.
 
-_OXIDE_GAUSSIANS = np.array(
-    [
-        *(3.990247, 2.300563, 0.607200, 1.907882, 1.167080),
-        *(16.639956, 5.636819, 0.108493, 47.299709, 0.379984),
-        0.025429,
-    ]
-)
+    It is the smallest of the same sign that is no less, or the largest where all are less.
+
+    Raises
+    ------
+    InputError
+        If no ion of that sign is tabulated.
+    """
+    number = _element_index(element)
+    known = sorted((ion for owner, ion in _tables().ions if owner == number and ion * formal > 0.0), key=abs)
+    if not known:
+        raise InputError(f"element {element}: no ion of charge {formal:+g} is tabulated; leave its formal charge out")
+    return next((ion for ion in known if abs(ion) >= abs(formal)), known[-1])
 
 
-def form_factor(element: str, *, s: FloatArray) -> FloatArray:
-    """Return the form factor f0(s) = c + sum_i a_i exp(-b_i s^2) of the neutral atom or of `O2-`, electrons.
+def form_factor(element: str, *, s: FloatArray, charge: float = 0.0, formal: float = 0.0) -> FloatArray:
+    """Return the form factor f0(s) = c + sum_i a_i exp(-b_i s^2) of an atom of any charge, electrons.
+
+    f0 is linear in the charge, from the neutral atom to the tabulated ion of the formal charge: titanium of charge 2 in
+    TiO2 is halfway to Ti4+ and not Ti2+. The free O2- is not bound; its tabulated form factor is that in the field of a
+    crystal.
 
     Parameters
     ----------
-    element : chemical symbol, H to Cf, or `O2-`
+    element : chemical symbol, H to Cf
     s : any shape, sin(theta)/lambda in 1/angstrom; the parametrization holds for 0 to 6
+    charge, formal : elementary charges; a neutral atom needs neither
 
     Returns
     -------
@@ -110,7 +127,22 @@ def form_factor(element: str, *, s: FloatArray) -> FloatArray:
     ----------
     Waasmaier & Kirfel 1995, Acta Cryst. A51, 416, equation 2.
     """
-    row = _OXIDE_GAUSSIANS if element == OXIDE_ION else _tables().gaussians[_element_index(element)]
+    neutral = _gaussian_sum(_tables().gaussians[_element_index(element)], s)
+    if charge == 0.0:
+        return neutral
+    f0: FloatArray = neutral + charge * form_factor_slope(element, s=s, formal=formal)
+    return f0
+
+
+def form_factor_slope(element: str, *, s: FloatArray, formal: float) -> FloatArray:
+    """Return d f0 / d charge between the neutral atom and the ion of a formal charge, electrons per charge."""
+    number, ion = _element_index(element), tabulated_ion(element, formal)
+    tables = _tables()
+    slope: FloatArray = (_gaussian_sum(tables.ions[number, ion], s) - _gaussian_sum(tables.gaussians[number], s)) / ion
+    return slope
+
+
+def _gaussian_sum(row: FloatArray, s: FloatArray) -> FloatArray:
     amplitudes, exponents, constant = row[:5], row[5:10], row[10]
     s_squared = np.square(np.asarray(s, dtype=np.float64))
     f0: FloatArray = constant + np.exp(-s_squared[..., None] * exponents) @ amplitudes

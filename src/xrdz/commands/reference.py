@@ -132,6 +132,15 @@ def run_show(args: argparse.Namespace) -> int:
             )
             + " angstrom^2",
         ),
+        (
+            "charges",
+            ", ".join(
+                f"{group} {value:+g} +- {su:.2g}"
+                for group, (value, su, formal) in zip(phase.groups, phase.charges, strict=True)
+                if formal
+            )
+            or "neutral atoms",
+        ),
         ("texture axes", "  ".join(f"[{h} {k} {l}]" for h, k, l in phase.texture_axes)),  # noqa: E741
         ("flags", ", ".join(phase.flags) or "none"),
         ("I/Ic", f"{details['i_over_ic']:.2f} calculated; measured cards run 3 to 8 % lower"),
@@ -226,6 +235,10 @@ def _details(phase: Reference) -> dict[str, Any]:
         "displacement": {
             group: {"value": value, "su": su}
             for group, (value, su) in zip(phase.groups, phase.displacement, strict=True)
+        },
+        "charges": {
+            group: {"value": value, "su": su, "formal": formal}
+            for group, (value, su, formal) in zip(phase.groups, phase.charges, strict=True)
         },
         "texture_axes": [list(axis) for axis in phase.texture_axes],
         "flags": list(phase.flags),
