@@ -118,7 +118,7 @@ def test_the_row_is_what_refits_with_other_charges_find() -> None:
     ).instrument
     blank = Diffractogram(np.linspace(20.0, 80.0, 1501), np.ones(1501))
     pattern = compile_pattern(blank, instrument=instrument, references=[reference(name) for name in ids], n_chebyshev=3)
-    curves = [block[0] for block in pattern.phase_columns(pattern.parameters.prior_mean, derivatives=False)]
+    curves = [block.pattern for block in pattern.phase_columns(pattern.parameters.prior_mean, derivatives=False)]
     counts = 100.0 + sum(2e5 / curve.sum() * curve for curve in curves)
     scan = replace(blank, intensity=counts)
 

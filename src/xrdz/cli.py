@@ -38,6 +38,7 @@ COMMANDS = (
 )
 """Modules of `xrdz.commands`, in the order `xrdz --help` lists them."""
 
+ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -117,6 +118,9 @@ def entry() -> NoReturn:
     Taking the interpreter down with a compiler loaded costs a quarter of a short run, so once everything registered
     for the end has run, the process ends where it is. With threads still at work it ends the usual way.
     """
+    # Matrices here have some tens of rows: threads of linear algebra cost more than they give. Before numpy is loaded.
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
     code = main()
     if threading.active_count() > 1:
         sys.exit(code)
