@@ -88,9 +88,9 @@ def is_background(result: FitResult, number: int) -> bool:
 
     The mean weighs with the areas: anisotropic widths can leave the strongest line narrow and spread all others out.
     """
-    state = result.pattern.peak_state(result.pattern.phases[number], result.values)
+    state = result.states[number]
     width = float(state.fwhm @ state.intensity / max(float(state.intensity.sum()), 1e-300))
-    return width > WIDEST_DEG or width < float(np.median(np.diff(result.diffractogram.two_theta)))
+    return width > WIDEST_DEG or width < result.pattern.grid.point_step
 
 
 def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -> WeakPhase:

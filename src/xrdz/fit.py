@@ -31,8 +31,10 @@ from xrdz.pattern import (
     MOST_CHEBYSHEV,
     InstrumentModel,
     PatternModel,
+    ReflectionState,
     chebyshev_terms,
     compile_pattern,
+    grid_of,
     phase_parameters,
 )
 from xrdz.profile import FINE, ROUGH, CombAccuracy
@@ -116,6 +118,11 @@ class FitResult:
         return result
 
     @cached_property
+    def states(self) -> tuple[ReflectionState, ...]:
+        """Reflections of each phase at the refined values."""
+        return tuple(self.pattern.peak_state(phase, self.values) for phase in self.pattern.phases)
+
+    @cached_property
     def summed(self) -> Summed:
         """Residual and Jacobian with neighbouring points summed, for what needs no more than half a width."""
         return Summed.of(self)
@@ -147,10 +154,10 @@ def largest_order(diffractogram: Diffractogram) -> int:
     return int(np.clip(round(span / 4.0), 6, MOST_CHEBYSHEV))
 
 
-def rough_factor(diffractogram: Diffractogram) -> int:
+def rough_factor(two_theta: FloatArray) -> int:
     """Return how many neighbouring points are summed for the first part of a fit."""
-    step = float(np.median(np.diff(diffractogram.two_theta)))
-    return int(np.clip(ROUGH_STEP_DEG // step, 1, max(diffractogram.n_points // 600, 1)))
+    step = grid_of(two_theta.tobytes()).point_step
+    return int(np.clip(ROUGH_STEP_DEG // step, 1, max(two_theta.size // 600, 1)))
 
 
 def fit(
@@ -237,7 +244,7 @@ class Summed:
     @classmethod
     def of(cls, result: FitResult) -> Summed:
         """Sum a fit's points as its first stage did."""
-        factor = rough_factor(result.diffractogram)
+        factor = rough_factor(result.pattern.two_theta)
         weights = result.minimum.weights
         one = np.ones(weights.size)
         patterns = result.minimum.point.patterns
@@ -322,7 +329,7 @@ class _Problem:
 
     def rough(self) -> _Rough:
         """Return the problem of the first steps, which need direction rather than accuracy."""
-        factor = rough_factor(self.diffractogram)
+        factor = rough_factor(self.diffractogram.two_theta)
         binned = self.diffractogram if factor == 1 else self.diffractogram.binned(factor)
         pattern = self.compile(starting_order(self.diffractogram), None, binned, ROUGH)
         return _Rough(binned, Noise.of(binned), pattern)
@@ -416,10 +423,15 @@ class _Problem:
         n_linear = pattern.n_linear
         root = np.sqrt(minimum.weights)
         terms = chebyshev_terms(pattern.two_theta.tobytes(), pattern.background_domain, max(most, MOST_CHEBYSHEV))
-        extra = root * terms[:most]
+        extra = root * terms[n_now:most]
         # Order: scales and nonlinear parameters, humps, then Chebyshev terms so that orders are leading blocks.
         known = np.concatenate(
-            (np.arange(n_phases), np.arange(n_linear, len(minimum.normal)), np.arange(n_phases + n_now, n_linear))
+            (
+                np.arange(n_phases),
+                np.arange(n_linear, len(minimum.normal)),
+                np.arange(n_phases + n_now, n_linear),
+                np.arange(n_phases, n_phases + n_now),
+            )
         )
         residual = root * (noise.observed - minimum.point.model)
         cross = (extra @ minimum.whitened.T)[:, known]

@@ -142,7 +142,6 @@ def _misfit(agreement: Agreement, limits: Thresholds) -> list[Finding]:
 
 def _phase(result: FitResult, number: int, phase: PhaseAnalysis, limits: Thresholds) -> list[Finding]:
     findings = []
-    model = result.pattern.phases[number]
     if not phase.detected:
         findings.append(
             warning(
@@ -178,7 +177,7 @@ def _phase(result: FitResult, number: int, phase: PhaseAnalysis, limits: Thresho
                 )
             )
     x = result.pattern.two_theta
-    state = result.pattern.peak_state(model, result.values)
+    state = result.states[number]
     inside = (state.centre > x[0]) & (state.centre < x[-1])
     strong = inside & (state.intensity > 0.05 * np.max(state.intensity, initial=0.0))
     if int(strong.sum()) < limits.few_lines:

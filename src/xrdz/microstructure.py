@@ -76,10 +76,9 @@ def strain(result: FitResult, phase: PhaseModel) -> Estimated:
 def r_bragg(result: FitResult, number: int) -> float | None:
     """Return R_Bragg of a phase in percent, observed intensities by Rietveld's partition inside +-1.5 widths."""
     pattern = result.pattern
-    phase = pattern.phases[number]
     if result.scales[number] <= 0.0:
         return None
-    state = pattern.peak_state(phase, result.values)
+    state = result.states[number]
     x = pattern.two_theta
     reach = 1.5 * state.fwhm
     first, last = np.searchsorted(x, state.centre - reach), np.searchsorted(x, state.centre + reach)

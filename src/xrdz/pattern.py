@@ -65,8 +65,12 @@ DRIFT_ANGLE, DRIFT_LN_WIDTH, DRIFT_AXIAL = 0.02, 0.25, 0.05
 
 @dataclass(frozen=True)
 class Grid:
-    """The coarse grid of the tails, and how the measured points are interpolated from it; see `sum_reflections`."""
+    """The coarse grid of the tails, and how the measured points are interpolated from it; see `sum_reflections`.
 
+    `point_step` is the median step of the measured points, `step` that of the grid, deg.
+    """
+
+    point_step: float
     step: float
     coarse: FloatArray
     run_first: IntArray
@@ -332,12 +336,14 @@ def compile_pattern(
 def grid_of(two_theta: bytes) -> Grid:
     """Return the grid for the bytes of measured 2theta; the scans of a batch mostly share one."""
     x = np.frombuffer(two_theta)
-    step = min(COARSE_FACTOR * float(np.median(np.diff(x))), 0.5)
+    point_step = float(np.median(np.diff(x)))
+    step = min(COARSE_FACTOR * point_step, 0.5)
     count = int(np.ceil((x[-1] - x[0]) / step)) + 4
     coarse = x[0] + step * (np.arange(count) - 1.0)
     cell, weights = lagrange_stencil(x, coarse)
     begins = np.flatnonzero(np.diff(cell, prepend=-1))
     return Grid(
+        point_step,
         step,
         coarse,
         np.append(begins, x.size).astype(np.int64),

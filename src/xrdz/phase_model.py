@@ -562,7 +562,7 @@ def compile_phase(
         np.searchsorted(two_theta, edge).astype(np.int64)
         for edge in (centre - half_window, centre + half_window, centre - reach, centre + reach)
     )
-    return replace(
+    done = replace(
         blank,
         frozen_fwhm=fwhm,
         half_window=half_window,
@@ -572,3 +572,6 @@ def compile_phase(
         core_last=core_last,
         comb=comb,
     )
+    # What `compiled_inputs` holds does not depend on windows or combs: it is worked out once.
+    vars(done)["compiled_inputs"] = blank.compiled_inputs
+    return done

@@ -129,8 +129,7 @@ def typical_width(result: FitResult) -> FloatArray:
     """Return the narrowest phase's full width at each measured point, deg."""
     x = result.pattern.two_theta
     widths = []
-    for phase in result.pattern.phases:
-        state = result.pattern.peak_state(phase, result.values)
+    for state in result.states:
         order = np.argsort(state.centre)
         widths.append(np.interp(x, state.centre[order], state.fwhm[order]))
     width: FloatArray = np.min(widths, axis=0)
@@ -171,7 +170,7 @@ class _Excess:
     def of(cls, result: FitResult) -> _Excess:
         x = result.pattern.two_theta
         calculated = np.maximum(result.model - result.background, 0.0)
-        width, step = typical_width(result), float(np.median(np.diff(x)))
+        width, step = typical_width(result), result.pattern.grid.point_step
         return cls(
             two_theta=x,
             residual=result.diffractogram.intensity - result.model,
@@ -318,7 +317,7 @@ class _Reflections:
 
     @classmethod
     def of(cls, result: FitResult) -> _Reflections:
-        states = [result.pattern.peak_state(phase, result.values) for phase in result.pattern.phases]
+        states = result.states
         area = np.concatenate([scale * state.intensity for state, scale in zip(states, result.scales, strict=True)])
         return cls(
             bragg=np.concatenate([state.bragg for state in states]),
@@ -396,8 +395,7 @@ def _match(
         return {}
     # Zero and displacement shift a peak of this scan as they shift its neighbours.
     shift = np.zeros(angle.size)
-    for phase in result.pattern.phases:
-        state = result.pattern.peak_state(phase, result.values)
+    for state in result.states:
         order = np.argsort(state.bragg)
         shift = np.interp(angle, state.bragg[order], (state.centre - state.bragg)[order])
     expected = angle + shift

@@ -50,8 +50,9 @@ class Noise:
         if positive.size == 0:
             raise FitError("no positive intensity in the range; check the file and the range")
         gain = np.full(diffractogram.n_points, 1.0) * diffractogram.gain
+        typical = float(np.median(diffractogram.gain))
         # Below a fraction of a count the likelihood is flat; the floor keeps weights finite there.
-        return cls(diffractogram.intensity, gain, diffractogram.su, 0.2 * float(np.median(gain)))
+        return cls(diffractogram.intensity, gain, diffractogram.su, 0.2 * typical)
 
     @cached_property
     def fixed_su(self) -> FloatArray:

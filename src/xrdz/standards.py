@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xrdz.compiled import IntArray, compiled
 from xrdz.detection import WeakPhase
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
@@ -238,7 +239,7 @@ def hump_finding(result: FitResult) -> Finding | None:
     peaks = float(np.trapezoid(result.model - result.background, result.pattern.two_theta))
     # A background is smooth: every eighth point shows it.
     x, background = result.pattern.two_theta[::8], result.background[::8]
-    excess = background - lower_hull(x, background)
+    excess = background - lower_hull(np.ascontiguousarray(x), background)
     hump = float(np.trapezoid(excess, x))
     top = int(np.argmax(excess))
     column = result.pattern.background_columns[:, 8 * top]
@@ -258,6 +259,14 @@ def hump_finding(result: FitResult) -> Finding | None:
 def lower_hull(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the greatest convex curve below y(x) (Andrew 1979, Inf. Process. Lett. 9, 216)."""
     corners = np.empty(x.size, dtype=np.int64)
+    kept = corners[: hull_corners(x, np.ascontiguousarray(y), corners)]
+    hull: FloatArray = np.interp(x, x[kept], y[kept])
+    return hull
+
+
+@compiled
+def hull_corners(x: FloatArray, y: FloatArray, corners: IntArray) -> int:
+    """Set the indices of the corners of the lower convex hull, and return how many there are."""
     count = 0
     for here in range(x.size):
         while count > 1:
@@ -267,8 +276,7 @@ def lower_hull(x: FloatArray, y: FloatArray) -> FloatArray:
             count -= 1
         corners[count] = here
         count += 1
-    hull: FloatArray = np.interp(x, x[corners[:count]], y[corners[:count]])
-    return hull
+    return count
 
 
 def alloy_nickel(
