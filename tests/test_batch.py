@@ -37,6 +37,7 @@ from xrdz.reporting.content import scan_content
 from xrdz.reporting.item import stored_order
 from xrdz.run_folder import Shard, parse_shard, stored_scans
 from xrdz.sample_sheet import Sample, SampleSheet
+from xrdz.simulation import SimulationSettings, simulate
 from xrdz.worker import ChunkTask, Reason, RunSpec, analyse_input, run_chunk
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
@@ -633,3 +634,28 @@ def _no_leftover_threads() -> Iterator[None]:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threading.active_count() <= before
+
+
+def test_a_warm_start_changes_no_answer_by_more_than_a_twentieth_of_its_uncertainty(tmp_path: Path) -> None:
+    """Scans alike, as a batch has them."""
+    truth, _ = simulate(SimulationSettings(two_theta=(28.0, 66.0), counts=3e5), np.random.default_rng(4))
+    rng = np.random.default_rng(5)
+    folder = tmp_path / "alike"
+    folder.mkdir()
+    for number in range(6):
+        counts = rng.poisson(np.maximum(truth.intensity, 0.0))
+        lines = [f"{x:.4f} {y}" for x, y in zip(truth.two_theta, counts, strict=True)]
+        (folder / f"scan_{number}.xy").write_text("\n".join(lines))
+    cold, warm = (
+        {analysis.diffractogram.source.path: analysis for analysis in batch(folder, jobs=1, warm=warm)}
+        for warm in (False, True)
+    )
+    assert len(cold) == len(warm) == 6
+    moved = 0
+    for path, analysis in cold.items():
+        other = warm[path].mass_ratio
+        assert analysis.mass_ratio is not None
+        assert other is not None
+        assert abs(other.value - analysis.mass_ratio.value) < 0.05 * analysis.mass_ratio.su
+        moved += other.value != analysis.mass_ratio.value
+    assert moved >= 4, "no fit started from the one before it"

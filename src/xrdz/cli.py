@@ -15,7 +15,6 @@ import io
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -149,6 +148,8 @@ def _never_fail_on_encoding() -> None:
 def _report(message: str, code: int, debug: bool) -> int:
     """Print one line about the exception being handled, after its traceback with `--debug`, and return the code."""
     if debug:
+        import traceback
+
         traceback.print_exc()
     sys.stderr.write(f"xrdz: error: {' '.join(message.split())}\n")
     return code

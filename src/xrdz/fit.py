@@ -170,6 +170,7 @@ def fit(
     start: FloatArray | None = None,
     parameters: Sequence[Parameter] = (),
     extend: bool = True,
+    near: FitResult | None = None,
 ) -> FitResult:
     """Fit the pattern of `references` to a diffractogram.
 
@@ -178,6 +179,8 @@ def fit(
     parameters : entries that replace those of the generic table by name: start, prior and bounds
     extend : whether direction-dependent terms are weighed and refined where they pay
     start : nonlinear values to start from instead of the generic start
+    near : a fit of the same phases to a scan like this one, whose solution is tried as the start; the generic start is
+        taken where it does not lead to a fit that looks right
 
     Raises
     ------
@@ -187,6 +190,11 @@ def fit(
         If a phase has no reflection in the range, or `parameters` names one that does not exist.
     """
     problem = _Problem(diffractogram, instrument, tuple(references), tuple(humps), texture_axes, tuple(parameters))
+    if near is not None:
+        carried = problem.carried(near)
+        best = None if carried is None else problem.refined(near.pattern.n_chebyshev, carried, 0, ())
+        if best is not None and not _suspicious(best):
+            return problem.finish(problem.extended(best) if extend else best, False)
     begin = problem.rough()
     origin = problem.displaced(begin, begin.pattern.parameters.start) if start is None else start
     best = problem.run(begin, origin)
@@ -359,6 +367,14 @@ class _Problem:
         best = start.copy()
         best[place] += tried[int(np.argmin(heights))]
         return best
+
+    def carried(self, near: FitResult) -> FloatArray | None:
+        """Return the values of another fit as a start of this one, None where it has other phases."""
+        names = near.pattern.parameters.names
+        table = self.table(())
+        if not set(table.names) <= set(names) or len(near.pattern.phases) != len(self.references):
+            return None
+        return near.values[[names.index(name) for name in table.names]]
 
     def run(self, rough: _Rough, start: FloatArray) -> _Run:
         """Minimise the rough problem, then the whole one until frozen and refined angles agree."""

@@ -49,8 +49,9 @@ SAME_OBJECTIVE = 0.01
 ON_BOUND = 0.02
 """A parameter this near a bound, in standard uncertainties, whose slope points outwards, stands on it."""
 
-TOLERANCE = 1e-10
-"""Relative change of the sum of squares and of the parameters at which lmfit stops; 1e-6 of chi^2."""
+TOLERANCE = 1e-7
+"""Relative change of the sum of squares and of the parameters at which lmfit stops: what profiles of seven digits can
+tell, some 1e-4 of the objective."""
 
 MAX_EVALUATIONS = 60
 """Evaluations of one sweep; what leans on a bound after them is held, which speeds up the next one."""

@@ -105,8 +105,9 @@ def analyse_diffractogram(
     sample: Sample | None = None,
     read_s: float = 0.0,
     solver: str = "normal",
+    near: FitResult | None = None,
 ) -> Analysis:
-    """Fit and quantify one diffractogram; see `analyse`."""
+    """Fit and quantify one diffractogram; see `analyse`, and `fit.fit` for `near`."""
     began = time.perf_counter()
     conditions = conditions_of(diffractogram, method.instrument)
     cropped = diffractogram.cropped(method.two_theta, method.exclude)
@@ -117,7 +118,7 @@ def analyse_diffractogram(
             f"{diffractogram.two_theta[-1]:.2f} deg; widen the range"
         )
     try:
-        trial = _solve(cropped, conditions, method, solver)
+        trial = _solve(cropped, conditions, method, solver, near)
     except FitError as error:
         return _failed(cropped, method, conditions, sample, str(error), read_s, time.perf_counter() - began)
     fitted = time.perf_counter()
@@ -139,9 +140,11 @@ def _references(entries: Sequence[str]) -> tuple[Reference, ...]:
     )
 
 
-def _solve(diffractogram: Diffractogram, conditions: Conditions, method: Method, solver: str) -> CandidateTrial:
+def _solve(
+    diffractogram: Diffractogram, conditions: Conditions, method: Method, solver: str, near: FitResult | None
+) -> CandidateTrial:
     """Fit the phases of a method, and the candidates the data ask for."""
-    result = fit(diffractogram, instrument=conditions.instrument, references=references_of(method))
+    result = fit(diffractogram, instrument=conditions.instrument, references=references_of(method), near=near)
     trial = try_candidates(result, _references(method.candidates))
     if solver == "lmfit":
         from xrdz.lmfit_problem import refit

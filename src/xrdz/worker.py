@@ -39,6 +39,7 @@ from xrdz.diffractogram import Diffractogram, Source
 from xrdz.errors import FitError, InputError, XrdzError
 from xrdz.files import make_folder, write_whole
 from xrdz.findings import Code, severe
+from xrdz.fit import FitResult
 from xrdz.hdf5_pack import read_entry
 from xrdz.inputs import ScanInput, UnreadableError, is_entry, read_raw, stat_of
 from xrdz.method import Method, default_method
@@ -87,6 +88,7 @@ class RunSpec:
     sheet : name of the sample sheet; "" when samples play no part
     run, shard : where parts go; without a run, analyses are handed back instead
     curves : whether parts hold curves and reflections
+    warm : whether a fit starts from the solution of the scan before it
     """
 
     method: Method
@@ -96,6 +98,7 @@ class RunSpec:
     run: RunFolder | None = None
     shard: Shard = field(default_factory=Shard)
     curves: bool = True
+    warm: bool = False
     part_seconds: float = PART_SECONDS
     version: str = __version__
 
@@ -172,12 +175,18 @@ def run_chunk(
             "install the same version everywhere"
         )
     part = _Part(spec)
+    near: FitResult | None = None
     for scan, sample in zip(task.inputs, task.samples, strict=True):
         if stopped():
             break
         begin(scan.name)
         blame = task.blamed.get(scan.name)
-        outcome = analyse_input(scan, sample, spec) if blame is None else refusal(scan, spec, *blame, sample=sample)
+        if blame is None:
+            outcome = analyse_input(scan, sample, spec, near)
+        else:
+            outcome = refusal(scan, spec, *blame, sample=sample)
+        if spec.warm and outcome.analysis.status == "converged" and outcome.analysis.fit is not None:
+            near = outcome.analysis.fit
         if spec.run is None:
             yield ChunkReport((outcome.row,), analyses=(slimmed(outcome.analysis),))
             continue
@@ -237,8 +246,8 @@ class _Part:
         return ChunkReport(tuple(self.rows), str(path))
 
 
-def analyse_input(scan: ScanInput, sample: Sample | None, spec: RunSpec) -> Outcome:
-    """Return how one input ends; nothing an input holds makes this raise."""
+def analyse_input(scan: ScanInput, sample: Sample | None, spec: RunSpec, near: FitResult | None = None) -> Outcome:
+    """Return how one input ends; nothing an input holds makes this raise. `near` is a fit to start from."""
     began = time.perf_counter()
     sha256 = ""
     size, mtime_ns = stat_of(scan)
@@ -256,7 +265,8 @@ def analyse_input(scan: ScanInput, sample: Sample | None, spec: RunSpec) -> Outc
                 f"{scan.place}: {spec.sheet} has no row for it; "
                 "expected one whose column 'file' is the scan's file name"
             )
-        analysis = analyse_diffractogram(diffractogram, spec.method, sample=sample, read_s=time.perf_counter() - began)
+        read_s = time.perf_counter() - began
+        analysis = analyse_diffractogram(diffractogram, spec.method, sample=sample, read_s=read_s, near=near)
         failed = analysis.status == "failed"
         message = next((finding.message for finding in reversed(analysis.findings)), "") if failed else ""
         row = Row(

@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xrdz.errors import InputError
-from xrdz.instrument import instrument_schema
-from xrdz.method import Method, method_schema, read_method
+
+if TYPE_CHECKING:
+    from xrdz.method import Method
 
 STARTER = """\
 # Method file of xrdz. A line that starts with "#" is a comment; what is left out takes the default named here.
@@ -125,7 +126,7 @@ def run_new(args: argparse.Namespace) -> int:
 
 def run_check(args: argparse.Namespace) -> int:
     """Print what was understood; every phase is looked up in the reference library, and the logo is opened."""
-    from xrdz.method import is_cif
+    from xrdz.method import is_cif, read_method
     from xrdz.reference import reference
     from xrdz.reporting.item import order_of
 
@@ -144,6 +145,9 @@ def run_check(args: argparse.Namespace) -> int:
 
 def run_schema(args: argparse.Namespace) -> int:
     """Print a JSON Schema."""
+    from xrdz.instrument import instrument_schema
+    from xrdz.method import method_schema
+
     schema = instrument_schema() if args.instrument else method_schema()
     sys.stdout.write(json.dumps(schema, indent=2) + "\n")
     return 0
