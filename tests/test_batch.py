@@ -649,7 +649,7 @@ def test_a_warm_start_changes_no_answer_by_more_than_a_twentieth_of_its_uncertai
         lines = [f"{x:.4f} {y}" for x, y in zip(first.two_theta, counts, strict=True)]
         (folder / f"scan_{number}.xy").write_text("\n".join(lines))
     cold, warm = (
-        {analysis.diffractogram.source.path: analysis for analysis in batch(folder, jobs=1, warm=warm)}
+        {analysis.diffractogram.source.path: analysis for analysis in batch(folder, jobs=1, chunk=6, warm=warm)}
         for warm in (False, True)
     )
     assert len(cold) == len(warm) == 6
