@@ -237,7 +237,7 @@ def chunks(plan: Plan, options: Options, workers: int) -> Iterator[ChunkTask]:
     largest = CLUSTER_CHUNK if options.dask else MAX_CHUNK
     size = options.chunk or max(1, min(largest, len(plan.todo) // (CHUNKS_PER_WORKER * workers)))
     if plan.spec.run is None:
-        size = min(size, 10) if options.dask else 1
+        size = min(size, 10) if options.dask or plan.spec.warm else 1
     for start in range(0, len(plan.todo), size):
         inputs = plan.todo[start : start + size]
         samples = tuple(None if plan.samples is None else plan.samples.find(scan) for scan in inputs)
