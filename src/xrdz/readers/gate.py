@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xrdz.diffractogram import Diffractogram, FloatArray, Source
 from xrdz.errors import InputError
 from xrdz.findings import Code, Finding, info, warning
+from xrdz.readers.order_statistics import median
 from xrdz.readers.recorded import METADATA_KEYS, Axis, RecordedScan
 from xrdz.readers.spikes import spike_mask
 from xrdz.readers.statistics import Statistics, statistics_of
@@ -323,7 +324,7 @@ def _refuse_unusable(recorded: RecordedScan, place: str, least_points: int) -> N
 
 def _step_findings(position: FloatArray, place: str) -> list[Finding]:
     steps = np.diff(position)
-    typical = float(np.median(steps))
+    typical = median(steps)
     if typical > 1.0:
         raise InputError(f"{place}: the step is {typical:g} deg; expected less than 1 deg: peaks are not resolved")
     gaps = np.flatnonzero(steps > 10 * typical)
