@@ -148,12 +148,8 @@ def _masked(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Find
         bad = int(np.flatnonzero(~np.isfinite(position))[0])
         raise InputError(f"{place}: position {bad + 1} is {position[bad]}; expected 2theta in degrees in every row")
     with np.errstate(invalid="ignore"):
-        reasons = {
-            "missing": np.isnan(intensity),
-            "infinite": np.isinf(intensity),
-            "negative": intensity < 0,
-        }
-    bad_points = reasons["missing"] | reasons["infinite"] | reasons["negative"]
+        # NaN is neither.
+        bad_points = ~((intensity >= 0) & (intensity < np.inf))
     for factors, name in ((recorded.attenuation, "attenuation factor"), (recorded.step_time_s, "time per step")):
         values = np.atleast_1d(np.asarray(1.0 if factors is None else factors, dtype=np.float64))
         wrong = ~(np.isfinite(values) & (values > 0) & (values < 1e9))
@@ -163,6 +159,8 @@ def _masked(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Find
         if float(intensity.max()) > 1e15:
             raise InputError(f"{place}: intensity {intensity.max():g} is no count; the numbers are damaged")
         return recorded, []
+    with np.errstate(invalid="ignore"):
+        reasons = {"missing": np.isnan(intensity), "infinite": np.isinf(intensity), "negative": intensity < 0}
     what = ", ".join(f"{np.count_nonzero(mask)} {name}" for name, mask in reasons.items() if mask.any())
     share = float(np.count_nonzero(bad_points)) / intensity.size
     first = position[np.flatnonzero(bad_points)[0]]
@@ -259,9 +257,10 @@ def _ordered(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Fin
 def _single(recorded: RecordedScan, place: str) -> tuple[RecordedScan, FloatArray | None, list[Finding]]:
     """Return the scan with repeated positions averaged, and how often each was measured (None: all once)."""
     position = recorded.position
-    new = np.concatenate([[True], np.diff(position) > 0])
-    if bool(new.all()):
+    rises = np.diff(position) > 0
+    if bool(rises.all()):
         return recorded, None, []
+    new = np.append(True, rises)
     repeats = int(np.count_nonzero(~new))
     first = float(position[np.flatnonzero(~new)[0]])
     if repeats > MAX_DUPLICATE_SHARE * position.size:

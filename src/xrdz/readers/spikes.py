@@ -110,10 +110,10 @@ def _narrow_width(two_theta: FloatArray, intensity: FloatArray, variance: FloatA
     The quartile rather than the median: lines that overlap look wide, and an underestimate only lets spikes pass.
     """
     level = median(intensity)
-    noise = np.sqrt(np.maximum(variance, 1e-300))
     inner = intensity[1:-1]
-    top = (inner >= intensity[:-2]) & (inner > intensity[2:]) & (inner - level > 20 * noise[1:-1])
-    peaks = np.flatnonzero(top) + 1
+    peaks = np.flatnonzero((inner >= intensity[:-2]) & (inner > intensity[2:])) + 1
+    noise = np.sqrt(np.maximum(variance[peaks], 1e-300))
+    peaks = peaks[intensity[peaks] - level > 20 * noise]
     peaks = peaks[np.argsort(intensity[peaks])[::-1][:60]]
     widths: list[float] = []
     taken = np.zeros(intensity.size, dtype=bool)

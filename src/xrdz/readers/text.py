@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
@@ -151,14 +152,12 @@ def _plain_rows(below: str) -> FloatArray | None:
     unusual = block.translate(None, UNSIGNED_DECIMAL)
     if unusual.translate(None, SIGNS_AND_EXPONENTS):
         return None
-    characters = np.frombuffer(b"\n" + block + b"\n", dtype=np.uint8)
+    characters = np.frombuffer(b"\n" + block.rstrip() + b"\n", dtype=np.uint8)
     blank = characters <= 32
     # Blank and not blank take turns, so each second change begins a token and the one after it ends that token.
     begins, ends = np.flatnonzero(blank[:-1] != blank[1:]).reshape(-1, 2).T
-    per_line = np.diff(np.searchsorted(begins, np.flatnonzero(characters == ord("\n"))))
-    per_line = per_line[per_line > 0]
-    width = int(per_line[0])
-    if not bool(np.all(per_line == width)):
+    width = _row_width(begins, ends, np.flatnonzero(characters == ord("\n")))
+    if width is None:
         return None
     flat = None if unusual else decimals_of(block, characters, begins, ends)
     if flat is None:
@@ -167,6 +166,24 @@ def _plain_rows(below: str) -> FloatArray | None:
         except ValueError:
             return None
     return flat.reshape(-1, width)
+
+
+def _row_width(begins: NDArray[np.intp], ends: NDArray[np.intp], line_ends: NDArray[np.intp]) -> int | None:
+    """Return how many tokens each line that is not blank holds, or None if they are not equally many.
+
+    Parameters
+    ----------
+    begins, ends : shape (t,), where tokens begin and end; t >= 1
+    line_ends : shape (l + 1,), where the line before the first and all l lines end
+    """
+    width = int(np.searchsorted(begins, line_ends[1]))
+    if width and begins.size == width * (line_ends.size - 1):
+        # As many rows as lines: row k is all in line k, or some line holds more than another.
+        within = (line_ends[:-1] <= begins[::width]) & (ends[width - 1 :: width] < line_ends[1:])
+        return width if bool(within.all()) else None
+    per_line = np.diff(np.searchsorted(begins, line_ends))
+    per_line = per_line[per_line > 0]
+    return int(per_line[0]) if bool(np.all(per_line == per_line[0])) else None
 
 
 def _last_row_is_cut(below: str) -> bool:
