@@ -20,6 +20,9 @@ NARROWEST_FWHM = 0.03
 SPIKE_SIGNIFICANCE = 8.0
 """Standard deviations of counting by which a spike must stand above its surroundings."""
 
+MARGIN = 5
+"""Points on each side of a spike that are its surroundings; the nearest is its neighbour."""
+
 
 def spike_mask(
     two_theta: FloatArray, statistics: Statistics, place: str
@@ -41,9 +44,13 @@ def spike_mask(
     else:
         unit = statistics.su**2 / np.maximum(positive, 1e-9 * max(float(positive.max()), 1e-300))
     line_width = max(NARROWEST_FWHM, 0.5 * _narrow_width(two_theta, intensity, unit * positive))
+    # The same four points stand before a spike of any length.
+    before = sum(
+        (positive[offset : n - MARGIN + 1 + offset] for offset in range(1, MARGIN - 1)), positive[: n - MARGIN + 1]
+    )
     spiked = np.zeros(n, dtype=bool)
     for length in (1, 2, 3):
-        for start in _spikes_of(length, two_theta, positive, unit, line_width):
+        for start in _spikes_of(length, two_theta, positive, unit, line_width, before):
             spiked[start : start + length] = True
     if not spiked.any():
         return None, []
@@ -59,10 +66,18 @@ def spike_mask(
 
 
 def _spikes_of(
-    length: int, two_theta: FloatArray, intensity: FloatArray, unit: FloatArray, line_width: float
+    length: int,
+    two_theta: FloatArray,
+    intensity: FloatArray,
+    unit: FloatArray,
+    line_width: float,
+    before: FloatArray,
 ) -> NDArray[np.intp]:
-    """Return the first indices of spikes of `length` points; see `spike_mask`."""
-    margin = 5
+    """Return the first indices of spikes of `length` points; see `spike_mask`.
+
+    `before` holds the sums of four neighbouring points, those that precede a spike and its neighbour.
+    """
+    margin = MARGIN
     n_starts = intensity.size - length - 2 * margin + 1
     if n_starts < 1:
         return np.zeros(0, dtype=np.intp)
@@ -70,25 +85,27 @@ def _spikes_of(
     def shifted(offset: int) -> FloatArray:
         return intensity[margin + offset : margin + offset + n_starts]
 
-    around = [shifted(offset) for offset in (-5, -4, -3, -2, length + 1, length + 2, length + 3, length + 4)]
-    level = sum(around[1:], around[0]) / len(around)
+    level = before[:n_starts]
+    for offset in range(length + 1, length + margin):
+        level = level + shifted(offset)
+    level = level / (2 * (margin - 1))
     lowest = shifted(0)
     for offset in range(1, length):
         lowest = np.minimum(lowest, shifted(offset))
     scale = unit[margin : margin + n_starts]
     # The Anscombe transform makes Poisson counts normal with unit variance, also few of them.
-    significance = 2 * (np.sqrt(lowest / scale + 0.375) - np.sqrt(level / scale + 0.375))
+    half_significance = np.sqrt(lowest / scale + 0.375) - np.sqrt(level / scale + 0.375)
     # Few points are that significant; the other conditions are worked out for them alone.
-    starts: NDArray[np.intp] = np.flatnonzero(significance > SPIKE_SIGNIFICANCE)
+    starts: NDArray[np.intp] = np.flatnonzero(half_significance > SPIKE_SIGNIFICANCE / 2)
     if starts.size == 0:
         return starts
     level, lowest, scale = level[starts], lowest[starts], scale[starts]
     # A row for each offset, from the fifth point before the spike to the fifth after it.
     window = intensity[np.arange(length + 2 * margin)[:, None] + starts]
-    before, spike, after = window[: margin - 1], window[margin : margin + length], window[margin + length + 1 :]
+    left, spike, right = window[: margin - 1], window[margin : margin + length], window[margin + length + 1 :]
     # A line on one side lifts its mean: what the neighbours hold is measured above the quieter side.
-    quiet = np.minimum(sum(before[1:], before[0]), sum(after[1:], after[0])) / 4
-    highest_around = np.maximum(before.max(axis=0), after.max(axis=0))
+    quiet = np.minimum(before[starts], sum(right[1:], right[0])) / (margin - 1)
+    highest_around = np.maximum(left.max(axis=0), right.max(axis=0))
     highest = spike.max(axis=0)
     neighbour = np.maximum(window[margin - 1], window[margin + length])
     noise = np.sqrt(scale * np.maximum(level, scale))
