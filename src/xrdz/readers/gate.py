@@ -151,7 +151,9 @@ def _masked(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Find
         # NaN is neither.
         bad_points = ~((intensity >= 0) & (intensity < np.inf))
     for factors, name in ((recorded.attenuation, "attenuation factor"), (recorded.step_time_s, "time per step")):
-        values = np.atleast_1d(np.asarray(1.0 if factors is None else factors, dtype=np.float64))
+        if factors is None:
+            continue
+        values = np.atleast_1d(np.asarray(factors, dtype=np.float64))
         wrong = ~(np.isfinite(values) & (values > 0) & (values < 1e9))
         if wrong.any():
             raise InputError(f"{place}: {name} {values[wrong][0]:g}; expected a positive number: export the scan again")
