@@ -22,7 +22,7 @@ from xrdz.findings import Code, Level
 from xrdz.readers import read, read_all
 from xrdz.readers.content import MAX_FILE_BYTES
 from xrdz.readers.gate import MAX_MASKED_SHARE
-from xrdz.readers.statistics import measured_gain
+from xrdz.readers.statistics import MeasuredGain
 from xrdz.wavelength import wavelength_from_name
 
 Reader = Callable[..., Diffractogram]
@@ -320,7 +320,7 @@ def test_a_subtracted_background_leaves_its_variance(put: Callable[..., Path]) -
 
 @pytest.mark.parametrize("gain", [0.02, 1.0, 33.0])
 def test_the_measured_gain_is_unbiased(gain: float) -> None:
-    found = [measured_gain(gain * counts(seed=seed)).gain / gain for seed in range(20)]
+    found = [MeasuredGain(gain * counts(seed=seed)).gain / gain for seed in range(20)]
     assert np.mean(found) == pytest.approx(1.0, abs=0.04)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xrdz.diffractogram import Diffractogram, FloatArray, Source
 from xrdz.errors import InputError
 from xrdz.findings import Code, Finding, info, warning
+from xrdz.readers.order_statistics import median
 from xrdz.readers.recorded import METADATA_KEYS, Axis, RecordedScan
 from xrdz.readers.spikes import spike_mask
 from xrdz.readers.statistics import Statistics, statistics_of
@@ -147,14 +148,12 @@ def _masked(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Find
         bad = int(np.flatnonzero(~np.isfinite(position))[0])
         raise InputError(f"{place}: position {bad + 1} is {position[bad]}; expected 2theta in degrees in every row")
     with np.errstate(invalid="ignore"):
-        reasons = {
-            "missing": np.isnan(intensity),
-            "infinite": np.isinf(intensity),
-            "negative": intensity < 0,
-        }
-    bad_points = reasons["missing"] | reasons["infinite"] | reasons["negative"]
+        # NaN is neither.
+        bad_points = ~((intensity >= 0) & (intensity < np.inf))
     for factors, name in ((recorded.attenuation, "attenuation factor"), (recorded.step_time_s, "time per step")):
-        values = np.atleast_1d(np.asarray(1.0 if factors is None else factors, dtype=np.float64))
+        if factors is None:
+            continue
+        values = np.atleast_1d(np.asarray(factors, dtype=np.float64))
         wrong = ~(np.isfinite(values) & (values > 0) & (values < 1e9))
         if wrong.any():
             raise InputError(f"{place}: {name} {values[wrong][0]:g}; expected a positive number: export the scan again")
@@ -162,6 +161,8 @@ def _masked(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Find
         if float(intensity.max()) > 1e15:
             raise InputError(f"{place}: intensity {intensity.max():g} is no count; the numbers are damaged")
         return recorded, []
+    with np.errstate(invalid="ignore"):
+        reasons = {"missing": np.isnan(intensity), "infinite": np.isinf(intensity), "negative": intensity < 0}
     what = ", ".join(f"{np.count_nonzero(mask)} {name}" for name, mask in reasons.items() if mask.any())
     share = float(np.count_nonzero(bad_points)) / intensity.size
     first = position[np.flatnonzero(bad_points)[0]]
@@ -258,9 +259,10 @@ def _ordered(recorded: RecordedScan, place: str) -> tuple[RecordedScan, list[Fin
 def _single(recorded: RecordedScan, place: str) -> tuple[RecordedScan, FloatArray | None, list[Finding]]:
     """Return the scan with repeated positions averaged, and how often each was measured (None: all once)."""
     position = recorded.position
-    new = np.concatenate([[True], np.diff(position) > 0])
-    if bool(new.all()):
+    rises = np.diff(position) > 0
+    if bool(rises.all()):
         return recorded, None, []
+    new = np.append(True, rises)
     repeats = int(np.count_nonzero(~new))
     first = float(position[np.flatnonzero(~new)[0]])
     if repeats > MAX_DUPLICATE_SHARE * position.size:
@@ -323,7 +325,7 @@ def _refuse_unusable(recorded: RecordedScan, place: str, least_points: int) -> N
 
 def _step_findings(position: FloatArray, place: str) -> list[Finding]:
     steps = np.diff(position)
-    typical = float(np.median(steps))
+    typical = median(steps)
     if typical > 1.0:
         raise InputError(f"{place}: the step is {typical:g} deg; expected less than 1 deg: peaks are not resolved")
     gaps = np.flatnonzero(steps > 10 * typical)

@@ -42,7 +42,7 @@ def header_pairs(header: tuple[str, ...]) -> dict[str, str]:
             for key, value in words:
                 pairs.setdefault(key, value)
             continue
-        eva = _EVA_PAIR.findall(line)
+        eva = _EVA_PAIR.findall(line) if '"' in line else []
         if len(eva) >= 2:
             for key, value in eva:
                 pairs.setdefault(key, value)

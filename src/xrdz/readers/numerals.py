@@ -10,6 +10,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
 from xrdz.findings import Code, Finding, info
 
@@ -20,6 +24,14 @@ _COMMA_NUMBER = re.compile(r"[-+]?[\d.,']*\d[\d.,']*(?:[eEdD][-+]?\d{1,3})?\Z")
 _THOUSANDS_COMMA = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?\Z")
 _THOUSANDS_DOT = re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d*)?\Z")
 _THOUSANDS_APOSTROPHE = re.compile(r"[-+]?[1-9]\d{0,2}(?:'\d{3})+(?:\.\d*)?\Z")
+
+UNSIGNED_DECIMAL = b"0123456789. \t\n"
+"""The characters of numbers without sign and exponent, and of the blanks between them."""
+
+EXACT_DIGITS = 15
+"""Decimal digits of which every whole number is a float64."""
+
+_POWERS_OF_TEN = 10.0 ** np.arange(EXACT_DIGITS + 1)
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,34 @@ def looks_numeric(token: str) -> bool:
     """Return whether a token can be a number in any of the forms, or stands for a missing one."""
     forms = (PLAIN_NUMBER, _COMMA_NUMBER, _FORTRAN_NUMBER, _NOT_A_VALUE)
     return any(form.match(token) for form in forms)
+
+
+def decimals_of(
+    block: bytes, characters: NDArray[np.uint8], begins: NDArray[np.intp], ends: NDArray[np.intp]
+) -> FloatArray | None:
+    """Return the values of all tokens of a text when each is digits with at most one point, else None.
+
+    A number of at most 15 digits is a whole number n over 10^k, and both are float64 without rounding; their quotient
+    is rounded once, as IEEE 754 has it, and so is the same float64 that `float` makes of the token.
+
+    Parameters
+    ----------
+    block : the text, of `UNSIGNED_DECIMAL` characters alone
+    characters : shape (c,), the text after one more line end
+    begins, ends : shape (t,), indices of `characters`: before the first and of the last character of each token
+    """
+    if int((ends - begins).max()) > EXACT_DIGITS:
+        return None
+    points = np.flatnonzero(characters == ord("."))
+    token = np.searchsorted(begins, points) - 1
+    if bool(np.any(token[1:] == token[:-1])):
+        return None
+    whole = np.fromstring(block.translate(None, b"."), dtype=np.int64, sep=" ")
+    if whole.size != begins.size:
+        return None
+    values = whole.astype(np.float64)
+    values[token] /= _POWERS_OF_TEN[ends[token] - points]
+    return values
 
 
 def value_of(token: str, place: str, line: int) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xrdz.diffractogram import FloatArray
 from xrdz.findings import Code, Finding, warning
+from xrdz.readers.order_statistics import median, quantile
 from xrdz.readers.statistics import Statistics
 
 NARROWEST_FWHM = 0.03
@@ -18,6 +19,9 @@ NARROWEST_FWHM = 0.03
 
 SPIKE_SIGNIFICANCE = 8.0
 """Standard deviations of counting by which a spike must stand above its surroundings."""
+
+MARGIN = 5
+"""Points on each side of a spike that are its surroundings; the nearest is its neighbour."""
 
 
 def spike_mask(
@@ -40,9 +44,13 @@ def spike_mask(
     else:
         unit = statistics.su**2 / np.maximum(positive, 1e-9 * max(float(positive.max()), 1e-300))
     line_width = max(NARROWEST_FWHM, 0.5 * _narrow_width(two_theta, intensity, unit * positive))
+    # The same four points stand before a spike of any length.
+    before = sum(
+        (positive[offset : n - MARGIN + 1 + offset] for offset in range(1, MARGIN - 1)), positive[: n - MARGIN + 1]
+    )
     spiked = np.zeros(n, dtype=bool)
     for length in (1, 2, 3):
-        for start in _spikes_of(length, two_theta, positive, unit, line_width):
+        for start in _spikes_of(length, two_theta, positive, unit, line_width, before):
             spiked[start : start + length] = True
     if not spiked.any():
         return None, []
@@ -58,10 +66,18 @@ def spike_mask(
 
 
 def _spikes_of(
-    length: int, two_theta: FloatArray, intensity: FloatArray, unit: FloatArray, line_width: float
+    length: int,
+    two_theta: FloatArray,
+    intensity: FloatArray,
+    unit: FloatArray,
+    line_width: float,
+    before: FloatArray,
 ) -> NDArray[np.intp]:
-    """Return the first indices of spikes of `length` points; see `spike_mask`."""
-    margin = 5
+    """Return the first indices of spikes of `length` points; see `spike_mask`.
+
+    `before` holds the sums of four neighbouring points, those that precede a spike and its neighbour.
+    """
+    margin = MARGIN
     n_starts = intensity.size - length - 2 * margin + 1
     if n_starts < 1:
         return np.zeros(0, dtype=np.intp)
@@ -69,33 +85,40 @@ def _spikes_of(
     def shifted(offset: int) -> FloatArray:
         return intensity[margin + offset : margin + offset + n_starts]
 
-    around = [shifted(offset) for offset in (-5, -4, -3, -2, length + 1, length + 2, length + 3, length + 4)]
-    level = sum(around[1:], around[0]) / len(around)
-    # A line on one side lifts its mean: what the neighbours hold is measured above the quieter side.
-    quiet = np.minimum(sum(around[1:4], around[0]), sum(around[5:], around[4])) / 4
-    highest_around = around[0]
-    for other in around[1:]:
-        highest_around = np.maximum(highest_around, other)
-    lowest, highest = shifted(0), shifted(0)
+    level = before[:n_starts]
+    for offset in range(length + 1, length + margin):
+        level = level + shifted(offset)
+    level = level / (2 * (margin - 1))
+    lowest = shifted(0)
     for offset in range(1, length):
-        lowest, highest = np.minimum(lowest, shifted(offset)), np.maximum(highest, shifted(offset))
-    neighbour = np.maximum(shifted(-1), shifted(length))
+        lowest = np.minimum(lowest, shifted(offset))
     scale = unit[margin : margin + n_starts]
-    noise = np.sqrt(scale * np.maximum(level, scale))
     # The Anscombe transform makes Poisson counts normal with unit variance, also few of them.
-    significance = 2 * (np.sqrt(lowest / scale + 0.375) - np.sqrt(level / scale + 0.375))
+    half_significance = np.sqrt(lowest / scale + 0.375) - np.sqrt(level / scale + 0.375)
+    # Few points are that significant; the other conditions are worked out for them alone.
+    starts: NDArray[np.intp] = np.flatnonzero(half_significance > SPIKE_SIGNIFICANCE / 2)
+    if starts.size == 0:
+        return starts
+    level, lowest, scale = level[starts], lowest[starts], scale[starts]
+    # A row for each offset, from the fifth point before the spike to the fifth after it.
+    window = intensity[np.arange(length + 2 * margin)[:, None] + starts]
+    left, spike, right = window[: margin - 1], window[margin : margin + length], window[margin + length + 1 :]
+    # A line on one side lifts its mean: what the neighbours hold is measured above the quieter side.
+    quiet = np.minimum(before[starts], sum(right[1:], right[0])) / (margin - 1)
+    highest_around = np.maximum(left.max(axis=0), right.max(axis=0))
+    highest = spike.max(axis=0)
+    neighbour = np.maximum(window[margin - 1], window[margin + length])
+    noise = np.sqrt(scale * np.maximum(level, scale))
     height = highest - level
-    distance = 0.5 * (
-        two_theta[margin + length : margin + length + n_starts] - two_theta[margin - 1 : margin - 1 + n_starts]
-    )
+    distance = 0.5 * (two_theta[margin + length + starts] - two_theta[margin - 1 + starts])
     share = np.exp(-4 * np.log(2.0) * (distance / line_width) ** 2)
     found = (
-        (significance > SPIKE_SIGNIFICANCE)
-        & (lowest - level >= 0.3 * height)
+        (lowest - level >= 0.3 * height)
         & (highest_around - level <= 0.1 * height + 4 * noise)
         & (neighbour - quiet + 3 * noise < 0.5 * share * height)
     )
-    return np.flatnonzero(found) + margin
+    first: NDArray[np.intp] = starts[found] + margin
+    return first
 
 
 def _narrow_width(two_theta: FloatArray, intensity: FloatArray, variance: FloatArray) -> float:
@@ -103,27 +126,40 @@ def _narrow_width(two_theta: FloatArray, intensity: FloatArray, variance: FloatA
 
     The quartile rather than the median: lines that overlap look wide, and an underestimate only lets spikes pass.
     """
-    level = float(np.median(intensity))
-    noise = np.sqrt(np.maximum(variance, 1e-300))
+    level = median(intensity)
     inner = intensity[1:-1]
-    top = (inner >= intensity[:-2]) & (inner > intensity[2:]) & (inner - level > 20 * noise[1:-1])
-    peaks = np.flatnonzero(top) + 1
+    peaks = np.flatnonzero((inner >= intensity[:-2]) & (inner > intensity[2:])) + 1
+    noise = np.sqrt(np.maximum(variance[peaks], 1e-300))
+    peaks = peaks[intensity[peaks] - level > 20 * noise]
     peaks = peaks[np.argsort(intensity[peaks])[::-1][:60]]
     widths: list[float] = []
     taken = np.zeros(intensity.size, dtype=bool)
-    for peak in peaks:
+    # One number at a time: `item` gives it without the overhead of an array's scalar.
+    angle, height = two_theta.item, intensity.item
+    last = intensity.size - 1
+    for peak in peaks.tolist():
         if taken[peak]:
             continue
-        half = 0.5 * (float(intensity[peak]) + level)
-        left = right = int(peak)
-        while left > 0 and intensity[left] > half:
+        half = 0.5 * (height(peak) + level)
+        left = right = peak
+        while left > 0 and height(left) > half:
             left -= 1
-        while right < intensity.size - 1 and intensity[right] > half:
+        while right < last and height(right) > half:
             right += 1
         taken[left : right + 1] = True
-        low = np.interp(half, intensity[left : left + 2], two_theta[left : left + 2])
-        high = np.interp(-half, -intensity[right - 1 : right + 1], two_theta[right - 1 : right + 1])
-        widths.append(float(high - low))
+        low = _crossing(half, (height(left), angle(left)), (height(left + 1), angle(left + 1)))
+        high = _crossing(-half, (-height(right - 1), angle(right - 1)), (-height(right), angle(right)))
+        widths.append(high - low)
         if len(widths) == 20:
             break
-    return float(np.quantile(widths, 0.25)) if widths else 0.0
+    return quantile(np.array(widths), 0.25) if widths else 0.0
+
+
+def _crossing(height: float, lower: tuple[float, float], upper: tuple[float, float]) -> float:
+    """Return the angle at which the line between two points (height, angle) has a height; the nearer end outside."""
+    (low, at_low), (high, at_high) = lower, upper
+    if height >= high:
+        return at_high
+    if height <= low:
+        return at_low
+    return (at_high - at_low) / (high - low) * (height - low) + at_low

@@ -16,11 +16,13 @@ alike: that ratio recognises smoothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from xrdz.diffractogram import CountKind, Diffractogram, FloatArray
 from xrdz.findings import Code, Finding, info, severe, warning
+from xrdz.readers.order_statistics import median, quantile
 from xrdz.readers.recorded import RecordedScan, Unit
 
 CHI2_MEDIAN = 0.45493642311957283
@@ -50,42 +52,54 @@ class Statistics:
     findings: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeasuredGain:
-    """What the scatter of neighbouring points says: the gain, and how independent the points are."""
+    """What the scatter of neighbouring points says: the gain, and how independent the points are.
 
-    gain: float
-    background: float
-    independence: float
-
-
-def measured_gain(intensity: FloatArray) -> MeasuredGain:
-    """Return the gain that the scatter of smooth parts shows.
+    Each number is worked out when it is first asked for.
 
     Parameters
     ----------
     intensity : shape (n,), n >= 50, non-negative where counts are
-
-    Returns
-    -------
-    gain : variance over expected intensity in the less intense three quarters (a few percent for 1000 points)
-    background : the same in the background alone, where no line leaks into the differences but fewer points count
-    independence : gain of neighbours over gain of points four apart; about 1 for counts, far below 1 for smoothed data
     """
-    near, apart = _scatter(intensity, 1), _scatter(intensity, SMOOTHING_REACH)
-    # Distant points see the flanks of lines, so the two are compared in the background alone.
-    background = max(0.25, min(0.75, 150.0 / intensity.size))
-    quiet, reference = _gain(*near, background), _gain(*apart, background)
-    return MeasuredGain(_gain(*near, 0.75), quiet, quiet / reference if reference > 0 else 1.0)
+
+    intensity: FloatArray
+
+    @cached_property
+    def gain(self) -> float:
+        """Variance over expected intensity in the less intense three quarters (a few percent for 1000 points)."""
+        return _gain(*self._near, 0.75)
+
+    @cached_property
+    def background(self) -> float:
+        """The same in the background alone, where no line leaks into the differences but fewer points count."""
+        return _gain(*self._near, self._background_share)
+
+    @cached_property
+    def independence(self) -> float:
+        """Gain of neighbours over gain of points four apart; about 1 for counts, far below 1 for smoothed data.
+
+        Distant points see the flanks of lines, so the two are compared in the background alone.
+        """
+        reference = _gain(*_scatter(self.intensity, SMOOTHING_REACH), self._background_share)
+        return self.background / reference if reference > 0 else 1.0
+
+    @cached_property
+    def _near(self) -> tuple[FloatArray, FloatArray]:
+        return _scatter(self.intensity, 1)
+
+    @property
+    def _background_share(self) -> float:
+        return max(0.25, min(0.75, 150.0 / self.intensity.size))
 
 
 def _gain(scatter: FloatArray, level: FloatArray, share: float) -> float:
     """Return the median of scatter over level among the `share` of points that are least intense but not empty."""
     floor = 1e-3 * max(float(np.abs(level).max()), 1e-300)
-    smooth = (level <= np.quantile(level, share)) & (level > floor)
+    smooth = (level <= quantile(level, share)) & (level > floor)
     if np.count_nonzero(smooth) < 20:
         smooth = level > 0.0
-    return float(np.median(scatter[smooth] / level[smooth])) / CHI2_MEDIAN if smooth.any() else 0.0
+    return median(scatter[smooth] / level[smooth]) / CHI2_MEDIAN if smooth.any() else 0.0
 
 
 def _scatter(intensity: FloatArray, stride: int) -> tuple[FloatArray, FloatArray]:
@@ -98,15 +112,17 @@ def _scatter(intensity: FloatArray, stride: int) -> tuple[FloatArray, FloatArray
 def variance_line(intensity: FloatArray) -> tuple[float, float] | None:
     """Return variance at zero intensity and variance per intensity, as a subtracted background leaves them.
 
-    None where the variance at zero is not significant, as for counts that were only scaled.
+    None where the variance at zero is not significant, as for counts that were only scaled, or for too few points.
 
     A weighted line through the medians of twenty bins of equal occupation, variance against level. The median of m
     squared normal deviates has the relative standard error 2.3 / sqrt(m); third differences overlap, hence twice that.
     """
     near, level = _scatter(intensity, 1)
+    if level.size < 20:
+        return None
     bins = np.array_split(np.argsort(level), 20)
-    levels = np.array([np.median(level[chosen]) for chosen in bins])
-    variances = np.array([np.median(near[chosen]) for chosen in bins]) / CHI2_MEDIAN
+    levels = np.array([median(level[chosen]) for chosen in bins])
+    variances = np.array([median(near[chosen]) for chosen in bins]) / CHI2_MEDIAN
     if levels[0] > 0.5 * levels[-1] or not np.all(variances > 0):
         return None
     relative = 4.6 / np.sqrt(min(chosen.size for chosen in bins))
@@ -166,7 +182,7 @@ def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
     time = recorded.step_time_s
     if su is not None:
         return _with_su(recorded, su, attenuation, findings, place)
-    if unit == "rate" and time is not None and 0.4 < measured_gain(seen * time).gain < 2.5:
+    if unit == "rate" and time is not None and 0.4 < MeasuredGain(seen * time).gain < 2.5:
         counts = seen * time
         gain: float | FloatArray = 1.0 if attenuation is None else attenuation
         value = f"{time:g} s" if isinstance(time, float) else "the time of each step"
@@ -175,11 +191,11 @@ def statistics_of(recorded: RecordedScan, place: str) -> Statistics:
         )
         return Statistics(counts if attenuation is None else counts * attenuation, gain, None, "rate", tuple(findings))
     # A header may speak of counts per second above whole numbers that scatter as counts do.
-    if _whole(seen) and (unit != "rate" or 0.5 < measured_gain(seen).gain < 2.0):
+    if _whole(seen) and (unit != "rate" or 0.5 < MeasuredGain(seen).gain < 2.0):
         return _whole_numbers(seen, attenuation, findings, place)
     if unit == "counts":
         # Detectors that correct for dead time or flat field give fractions; the statistics stay those of counts.
-        corrected = measured_gain(seen)
+        corrected = MeasuredGain(seen)
         if 0.5 <= corrected.gain <= 2.0:
             findings.append(
                 info(
@@ -241,10 +257,10 @@ def _with_su(
         intensity, su = intensity * recorded.step_time_s, su * recorded.step_time_s
     positive = intensity > 0
     ratio = su[positive] ** 2 / intensity[positive]
-    typical = float(np.median(ratio)) if ratio.size else 0.0
+    typical = median(ratio) if ratio.size else 0.0
     # Uncertainties are printed with few digits, so a few percent; attenuated points stand out by whole factors.
     proportional = ratio.size > 0 and float(np.max(np.abs(ratio / typical - 1.0))) < 0.1
-    measured = measured_gain(intensity)
+    measured = MeasuredGain(intensity)
     whole = _whole(intensity)
     counted = whole or recorded.unit == "counts"
     kind: CountKind = "counts" if counted else "scaled" if recorded.unit != "rate" else "rate"
@@ -281,7 +297,7 @@ def _with_su(
 def _whole_numbers(seen: FloatArray, attenuation: FloatArray | None, findings: list[Finding], place: str) -> Statistics:
     whole = np.rint(seen)
     divisor = float(np.gcd.reduce(whole.astype(np.int64)))
-    measured = measured_gain(whole)
+    measured = MeasuredGain(whole)
     gain = 1.0
     kind: CountKind = "counts"
     if divisor > 1 and 0.4 < measured.gain / divisor < 2.5:
@@ -289,7 +305,7 @@ def _whole_numbers(seen: FloatArray, attenuation: FloatArray | None, findings: l
         findings.append(
             info(Code.NOT_COUNTS, f"all intensities are multiples of {divisor:g}: counts times {divisor:g}", place)
         )
-    elif min(measured.gain, measured.background) > 3.0:
+    elif measured.gain > 3.0 and measured.background > 3.0:
         gain, kind = measured.gain, "scaled"
         findings.append(
             warning(
@@ -300,7 +316,7 @@ def _whole_numbers(seen: FloatArray, attenuation: FloatArray | None, findings: l
                 "export the scan with its counts",
             )
         )
-    elif measured.gain < 0.3 and float(np.median(whole)) >= 5.0:
+    elif measured.gain < 0.3 and median(whole) >= 5.0:
         findings.append(
             warning(
                 Code.NOT_COUNTS,
@@ -319,7 +335,7 @@ def _scaled(
     seen: FloatArray, attenuation: FloatArray | None, unit: Unit, findings: list[Finding], place: str
 ) -> Statistics:
     kind: CountKind = "rate" if unit == "rate" else "scaled"
-    measured = measured_gain(seen)
+    measured = MeasuredGain(seen)
     largest = float(seen.max())
     if measured.gain <= NOISE_FREE_GAIN * largest or measured.independence < SMOOTHED_RATIO:
         why = (

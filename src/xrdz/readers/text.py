@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
@@ -22,7 +23,9 @@ from xrdz.readers.content import Content, decoded_text
 from xrdz.readers.header import announced_points, header_facts, header_pairs
 from xrdz.readers.numerals import (
     PLAIN_NUMBER,
+    UNSIGNED_DECIMAL,
     Row,
+    decimals_of,
     looks_numeric,
     number_format,
     refuse_split_decimals,
@@ -31,11 +34,14 @@ from xrdz.readers.numerals import (
 )
 from xrdz.readers.recorded import RecordedScan
 
-PLAIN_CHARACTERS = b"0123456789+-.eE \t\n"
+SIGNS_AND_EXPONENTS = b"+-eE"
 CONTROL_CHARACTERS = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r")
 BEGINS_A_NUMBER = "0123456789+-."
 COMMENT_STARTS = ("#", "!", "//", "%")
 MAX_SCANS = 1000
+SHORT_HEADER = 200
+"""Lines within which the rows of most files begin."""
+
 MIN_SECOND_SCAN = 50
 """Rows that a second run of positions must have to count as a scan rather than as damage."""
 
@@ -84,12 +90,11 @@ def read_text(content: Content) -> list[RecordedScan]:
 
 def read_text_lines(text: str, place: str, header: tuple[str, ...] = ()) -> list[RecordedScan]:
     """Read every scan of decoded text; `header` holds lines that stood elsewhere. See `read_text`."""
-    lines = text.split("\n")
-    counted = _intensities_after_range(lines, place, header)
+    counted = _intensities_after_range(text, place, header)
     if counted is not None:
         return [counted]
     scans: list[RecordedScan] = []
-    tables = _tables(lines, text, place)
+    tables = _tables(text, place)
     if len(tables) > MAX_SCANS:
         raise InputError(
             f"{place}: {len(tables)} runs of rows; expected at most {MAX_SCANS} scans: the file is damaged"
@@ -103,15 +108,21 @@ def read_text_lines(text: str, place: str, header: tuple[str, ...] = ()) -> list
     return scans
 
 
-def _tables(lines: list[str], text: str, place: str) -> list[Table]:
+def _tables(text: str, place: str) -> list[Table]:
+    # Most headers are short, and plain rows below them need not be split into lines.
+    lines = text.split("\n", SHORT_HEADER)[:SHORT_HEADER]
     start = _first_row(lines)
     if start is None:
+        lines = text.split("\n")
+        start = _first_row(lines)
+    if start is None:
         raise InputError(f"{place}: no rows of numbers found; expected columns of 2theta in degrees and intensity")
-    header = tuple(line for line in lines[:start] if line.strip())
-    plain = _plain_rows(lines, start)
+    header = [line for line in lines[:start] if line.strip()]
+    below = text[sum(len(line) + 1 for line in lines[:start]) :]
+    plain = _plain_rows(below)
     if plain is not None:
-        return [Table(plain, start + 1, header)]
-    return _tolerant_tables(lines, start, text, place)
+        return [Table(plain, start + 1, tuple(header))]
+    return _tolerant_tables(below, start, header, place)
 
 
 def _first_row(lines: list[str]) -> int | None:
@@ -133,36 +144,55 @@ def _first_row(lines: list[str]) -> int | None:
     return None
 
 
-def _plain_rows(lines: list[str], start: int) -> FloatArray | None:
-    """Return the numbers below `start` when every line is a row of plain numbers, else None: the fast path."""
-    text = "\n".join(lines[start:])
-    if not text.isascii():
+def _plain_rows(below: str) -> FloatArray | None:
+    """Return the numbers when every line is a row of equally many plain ones or blank, else None: the fast path."""
+    if not below.isascii() or _last_row_is_cut(below):
         return None
-    block = text.encode("ascii")
-    if block.translate(None, PLAIN_CHARACTERS) or _last_row_is_cut(lines[start:]):
+    block = below.encode("ascii")
+    unusual = block.translate(None, UNSIGNED_DECIMAL)
+    if unusual.translate(None, SIGNS_AND_EXPONENTS):
         return None
-    characters = np.frombuffer(b"\n" + block + b"\n", dtype=np.uint8)
+    characters = np.frombuffer(b"\n" + block.rstrip() + b"\n", dtype=np.uint8)
     blank = characters <= 32
-    tokens_before = np.cumsum(blank[:-1] & ~blank[1:])
-    line_ends = np.flatnonzero(characters == 10)
-    per_line = np.diff(np.concatenate([[0], tokens_before[line_ends[1:] - 1]]))
-    per_line = per_line[per_line > 0]
-    width = int(per_line[0])
-    if not bool(np.all(per_line == width)):
+    # Blank and not blank take turns, so each second change begins a token and the one after it ends that token.
+    begins, ends = np.flatnonzero(blank[:-1] != blank[1:]).reshape(-1, 2).T
+    width = _row_width(begins, ends, np.flatnonzero(characters == ord("\n")))
+    if width is None:
         return None
-    try:
-        flat = np.fromiter(map(float, block.split()), dtype=np.float64, count=width * per_line.size)
-    except ValueError:
-        return None
+    flat = None if unusual else decimals_of(block, characters, begins, ends)
+    if flat is None:
+        try:
+            flat = np.fromiter(map(float, block.split()), dtype=np.float64, count=begins.size)
+        except ValueError:
+            return None
     return flat.reshape(-1, width)
 
 
-def _last_row_is_cut(block: list[str]) -> bool:
+def _row_width(begins: NDArray[np.intp], ends: NDArray[np.intp], line_ends: NDArray[np.intp]) -> int | None:
+    """Return how many tokens each line that is not blank holds, or None if they are not equally many.
+
+    Parameters
+    ----------
+    begins, ends : shape (t,), where tokens begin and end; t >= 1
+    line_ends : shape (l + 1,), where the line before the first and all l lines end
+    """
+    width = int(np.searchsorted(begins, line_ends[1]))
+    if width and begins.size == width * (line_ends.size - 1):
+        # As many rows as lines: row k is all in line k, or some line holds more than another.
+        within = (line_ends[:-1] <= begins[::width]) & (ends[width - 1 :: width] < line_ends[1:])
+        return width if bool(within.all()) else None
+    per_line = np.diff(np.searchsorted(begins, line_ends))
+    per_line = per_line[per_line > 0]
+    return int(per_line[0]) if bool(np.all(per_line == per_line[0])) else None
+
+
+def _last_row_is_cut(below: str) -> bool:
     """Return whether a file of fixed-width rows ends without a line end inside its last row."""
-    if not block or not block[-1].strip() or len(block) < 20:
+    if not below[below.rfind("\n") + 1 :].strip():
         return False
+    block = below.split("\n")
     usual = len(block[0])
-    return len(block[-1]) < usual and all(len(line) == usual for line in block[:-1] if line)
+    return len(block) >= 20 and len(block[-1]) < usual and all(len(line) == usual for line in block[:-1] if line)
 
 
 @dataclass
@@ -181,11 +211,11 @@ class _Reading:
         self.rows, self.header, self.heading = [row], self.heading, []
 
 
-def _tolerant_tables(lines: list[str], start: int, text: str, place: str) -> list[Table]:
+def _tolerant_tables(below: str, start: int, header: list[str], place: str) -> list[Table]:
     """Return the tables of a file with comments, footers, several scans or other number formats."""
-    reading = _Reading([], [line for line in lines[:start] if line.strip()], [], [])
-    content = [(number, line.strip()) for number, line in enumerate(lines[start:], start + 1) if line.strip()]
-    cut = not text.endswith("\n") and _last_row_is_cut(lines[start:])
+    reading = _Reading([], header, [], [])
+    content = [(number, line.strip()) for number, line in enumerate(below.split("\n"), start + 1) if line.strip()]
+    cut = _last_row_is_cut(below)
     cut_line = 0
     for number, line in content:
         row = Row(number, tokens_of(line))
@@ -315,18 +345,17 @@ def _recorded(table: Table, header: tuple[str, ...], place: str) -> RecordedScan
     )
 
 
-def _intensities_after_range(lines: list[str], place: str, outside: tuple[str, ...]) -> RecordedScan | None:
+def _intensities_after_range(text: str, place: str, outside: tuple[str, ...]) -> RecordedScan | None:
     """Return the scan of a file that states start, step and stop (or start, stop, step) and then intensities alone.
 
     Twice as many numbers as points are intensities and then their uncertainties, as of PSI's DMC and HRPT.
     """
-    first = next((index for index in range(min(len(lines), 40)) if _range_in(lines[index]) is not None), None)
-    if first is None:
-        return None
-    found = _range_in(lines[first])
+    ranges = ((index, _range_in(line)) for index, line in enumerate(text.split("\n", 40)[:40]))
+    first, found = next(((index, found) for index, found in ranges if found is not None), (0, None))
     if found is None:
         return None
     start, step, stop = found
+    lines = text.split("\n")
     rest = [(index, line.split()) for index, line in enumerate(lines[first + 1 :], first + 2) if line.strip()]
     expected = round((stop - start) / step) + 1
     if not rest or expected < 2:

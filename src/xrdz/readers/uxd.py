@@ -44,11 +44,10 @@ PEAK_LISTS = ("_D-I", "_2THETA-I")
 def sniff_uxd(head: bytes, name: str) -> bool:
     """Return whether the first line that is no comment is `_FILEVERSION`, or the suffix says so and keywords follow."""
     del name
-    for line in head_text(head).replace("\r", "\n").split("\n"):
-        stripped = line.strip()
-        if stripped and not stripped.startswith(";"):
-            return stripped.upper().startswith("_FILEVERSION")
-    return False
+    text = head_text(head).replace("\r", "\n").lstrip()
+    while text.startswith(";"):
+        text = text.partition("\n")[2].lstrip()
+    return text[:20].upper().startswith("_FILEVERSION")
 
 
 def read_uxd(content: Content) -> list[RecordedScan]:
