@@ -11,7 +11,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,6 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
     "data": {"NX_class": "NXdata", "signal": "data", "axes": ["polar_angle"]},
     "instrument": {"NX_class": "NXinstrument"},
     "instrument/detector": {"NX_class": "NXdetector"},
-    "monitor": {"NX_class": "NXmonitor"},
     "sample": {"NX_class": "NXsample"},
     "metadata": {"NX_class": "NXcollection"},
     "process": {"NX_class": "NXprocess"},
@@ -108,6 +107,8 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
 """Groups of an entry, made where something stands in them, with their attributes."""
 
 SOURCE = Shared((("NX_class", "NXsource"),), (("type", "Fixed Tube X-ray"), ("probe", "x-ray")))
+
+NO_FINDINGS = Shared((), (("findings", ""),))
 
 
 class PartWriter:
@@ -139,16 +140,16 @@ class PartWriter:
         analysis : slim (see `stored.slimmed`) or fresh
         scan : the diffractogram before it was cropped to the method's range; None when that is the analysis's own
         """
-        self._rows.append(json.dumps(replace(row, entry=analysis is not None).to_dict()))
-        self._documents.append(json.dumps(document, allow_nan=False))
-        state: Any = None
+        line, state = json.dumps(document, allow_nan=False), "null"
         if analysis is not None:
             analysis = slimmed(analysis)
             whole = analysis.diffractogram if scan is None else scan
-            state = analysis_state(analysis, whole, curves=self.header.curves)
-            layout = self._layout(row.file, analysis, whole)
-            self._add_entry(b"scan_%04d" % len(self._rows), layout)
-        self._states.append(json.dumps(state))
+            state = json.dumps(analysis_state(analysis, whole, curves=self.header.curves))
+            self._add_entry(b"scan_%04d" % (len(self) + 1), self._layout(row.file, analysis, whole))
+        # Last, so that a row that cannot be stored leaves the three lists in step.
+        self._rows.append(json.dumps({**row.to_dict(), "entry": analysis is not None}))
+        self._documents.append(line)
+        self._states.append(state)
 
     def image(self) -> bytes:
         """Return the part as the bytes of an HDF5 file; the writer is spent."""
@@ -176,7 +177,6 @@ class PartWriter:
             ("program", "xrdz"),
             ("version", __version__),
             ("definition", "NXmonopd"),
-            ("monitor_mode", "timer"),
         ):
             run[name] = text
         for name, lines in (("documents", self._documents), ("states", self._states), ("rows", self._rows)):
@@ -199,8 +199,10 @@ class PartWriter:
             **self._scan_layout(scan, grid),
             **PROCESS_LINKS,
             "process/source_sha256": Item(np.array(scan.source.sha256.encode(), dtype="S64")),
-            "process/status": Item(np.array(analysis.status.encode(), dtype="S16")),
-            "process/findings": Item("\n".join(_finding_line(finding) for finding in analysis.findings)),
+            "process/status": self._shared(Shared((), (("status", analysis.status),)), "status"),
+            "process/findings": Item("\n".join(_finding_line(finding) for finding in analysis.findings))
+            if analysis.findings
+            else self._shared(NO_FINDINGS, "findings"),
         }
         fitted = analysis.diffractogram
         whole = fitted.n_points == scan.n_points
@@ -228,9 +230,11 @@ class PartWriter:
             "instrument/detector/data": Link("data/data"),
             "instrument/source": self._shared(SOURCE),
             "sample/name": Link("title"),
-            "monitor/mode": Link("/run/monitor_mode"),
-            "monitor/preset": self._shared(
-                Shared((("value.units", "s"),), (("value", float(scan.metadata.get("step_time_s") or 0.0)),)), "value"
+            "monitor": self._shared(
+                Shared(
+                    (("NX_class", "NXmonitor"), ("preset.units", "s")),
+                    (("mode", "timer"), ("preset", float(scan.metadata.get("step_time_s") or 0.0))),
+                )
             ),
         }
         if scan.su is not None:
@@ -330,7 +334,16 @@ def _skeletons() -> Skeletons:
 def _memory_file() -> h5py.File:
     # Two open files of one name are refused, also when neither is on disk.
     name = uuid.uuid4().hex
-    return h5py.File(name, "w", driver="core", backing_store=False, block_size=1 << 22, libver=LIBRARY_VERSIONS)
+    # Without blocks of their own, headers follow the data they describe and leave no gaps.
+    return h5py.File(
+        name,
+        "w",
+        driver="core",
+        backing_store=False,
+        block_size=1 << 22,
+        meta_block_size=0,
+        libver=LIBRARY_VERSIONS,
+    )
 
 
 def _make_skeleton(entry: h5py.Group, layout: Layout) -> None:

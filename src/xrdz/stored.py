@@ -240,7 +240,7 @@ def to_plain(value: Any) -> Any:
     TypeError
         If a value is of another type.
     """
-    return _writer(type(value))(value)
+    return _writer(value.__class__)(value)
 
 
 @lru_cache(maxsize=256)
@@ -266,7 +266,7 @@ def _dataclass_writer(cls: type[Any]) -> Callable[[Any], Any]:
         plain: dict[str, Any] = {"~type": class_name}
         for name in names:
             item = getattr(value, name)
-            plain[name] = _writer(type(item))(item)
+            plain[name] = _writer(item.__class__)(item)
         return plain
 
     return written
@@ -277,12 +277,12 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _plain_items(value: Iterable[Any]) -> list[Any]:
-    return [_writer(type(item))(item) for item in value]
+    return [_writer(item.__class__)(item) for item in value]
 
 
 def _plain_mapping(value: Mapping[Any, Any]) -> Any:
     if all(type(key) is str and not key.startswith("~") for key in value):
-        return {key: _writer(type(item))(item) for key, item in value.items()}
+        return {key: _writer(item.__class__)(item) for key, item in value.items()}
     return {"~map": [[to_plain(key), to_plain(item)] for key, item in value.items()]}
 
 
