@@ -203,7 +203,7 @@ def test_h5py_alone_reads_everything_after_nexus_conventions(
 
 
 def test_entries_of_one_skeleton_hold_nothing_of_each_other(part: Path) -> None:
-    """Entries are copied from a shared empty one; a field that is not filled would show a neighbour's content."""
+    """Entries are copied from one that is filled again; a field left as it was would show a neighbour's content."""
     analyses = [analysis_from_archive(part, number + 1) for number in range(len(KINDS))]
     for number, analysis in enumerate(analyses):
         again = analysis_from_archive(part, number + 1)
@@ -270,6 +270,26 @@ def test_a_refused_input_has_a_row_and_no_analysis(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows of numbers"):
         analysis_from_archive(tmp_path / "p.h5")
     assert list(open_archive(tmp_path / "p.h5").analyses()) == []
+
+
+@pytest.mark.parametrize("where", ["document", "state"])
+def test_a_row_that_cannot_be_stored_leaves_the_others_in_step(
+    where: str, tmp_path: Path, fresh: list[tuple[Analysis, Diffractogram]]
+) -> None:
+    writer = PartWriter(PartHeader("key", CROPPED, "references", "2026-11-23T00:00:00Z"))
+    (first, scan), (second, other) = fresh[:2]
+    document = {"x": math.nan} if where == "document" else {}
+    broken = first if where == "document" else dataclasses.replace(first, software={"x": object()})  # type: ignore[dict-item]
+    with pytest.raises((ValueError, TypeError)):
+        writer.add(Row("0"), document, broken, scan)
+    writer.add(Row("0", reason="INTERNAL_ERROR"), {"row": 0})
+    writer.add(Row("1"), {"row": 1}, second, other)
+    path = tmp_path / "part.h5"
+    path.write_bytes(writer.image())
+    archive = open_archive(path)
+    assert [scan.row.entry for scan in archive] == [False, True]
+    assert list(archive.documents()) == [{"row": 0}, {"row": 1}]
+    same(slimmed(second), analysis_from_archive(path, "1"))
 
 
 def test_scans_are_found_by_name_and_by_number(part: Path) -> None:

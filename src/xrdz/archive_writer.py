@@ -1,7 +1,8 @@
 """The writing side of the archive: entries laid out as named arrays, made in memory and written as one part.
 
 The layout of a part is in `archive`. Creating the thirty objects of an entry costs ten times as much as their content,
-so entries of the same shape are copied from an empty skeleton in one call of the library and filled.
+so entries of one shape share a skeleton: its datasets stay open and take the values of an entry, and one call of the
+library copies it into the part, values and all.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5o, h5s
+from h5py import h5d, h5g, h5o, h5s, h5t
 
 from xrdz import __version__
 from xrdz.analysis import Analysis
@@ -91,11 +92,12 @@ class Shared:
 
 Layout = Mapping[str, Item | Link]
 
+PROCESS_LINKS: Layout = {f"process/{item}": Link(f"/run/{item}") for item in PROCESS_ITEMS}
+
 GROUPS: Mapping[str, Mapping[str, Any]] = {
     "data": {"NX_class": "NXdata", "signal": "data", "axes": ["polar_angle"]},
     "instrument": {"NX_class": "NXinstrument"},
     "instrument/detector": {"NX_class": "NXdetector"},
-    "monitor": {"NX_class": "NXmonitor"},
     "sample": {"NX_class": "NXsample"},
     "metadata": {"NX_class": "NXcollection"},
     "process": {"NX_class": "NXprocess"},
@@ -105,6 +107,8 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
 """Groups of an entry, made where something stands in them, with their attributes."""
 
 SOURCE = Shared((("NX_class", "NXsource"),), (("type", "Fixed Tube X-ray"), ("probe", "x-ray")))
+
+NO_FINDINGS = Shared((), (("findings", ""),))
 
 
 class PartWriter:
@@ -136,16 +140,16 @@ class PartWriter:
         analysis : slim (see `stored.slimmed`) or fresh
         scan : the diffractogram before it was cropped to the method's range; None when that is the analysis's own
         """
-        self._rows.append(json.dumps(replace(row, entry=analysis is not None).to_dict()))
-        self._documents.append(json.dumps(document, allow_nan=False))
-        state: Any = None
+        line, state = json.dumps(document, allow_nan=False), "null"
         if analysis is not None:
             analysis = slimmed(analysis)
             whole = analysis.diffractogram if scan is None else scan
-            state = analysis_state(analysis, whole, curves=self.header.curves)
-            layout = self._layout(row.file, analysis, whole)
-            self._add_entry(b"scan_%04d" % len(self._rows), layout)
-        self._states.append(json.dumps(state))
+            state = json.dumps(analysis_state(analysis, whole, curves=self.header.curves))
+            self._add_entry(b"scan_%04d" % (len(self) + 1), self._layout(row.file, analysis, whole))
+        # Last, so that a row that cannot be stored leaves the three lists in step.
+        self._rows.append(json.dumps({**row.to_dict(), "entry": analysis is not None}))
+        self._documents.append(line)
+        self._states.append(state)
 
     def image(self) -> bytes:
         """Return the part as the bytes of an HDF5 file; the writer is spent."""
@@ -173,7 +177,6 @@ class PartWriter:
             ("program", "xrdz"),
             ("version", __version__),
             ("definition", "NXmonopd"),
-            ("monitor_mode", "timer"),
         ):
             run[name] = text
         for name, lines in (("documents", self._documents), ("states", self._states), ("rows", self._rows)):
@@ -189,14 +192,17 @@ class PartWriter:
     def _layout(self, name: str, analysis: Analysis, scan: Diffractogram) -> Layout:
         """Return what an entry holds, by path."""
         fit: object = analysis.fit
+        grid = self._grid(scan.two_theta)
         layout: dict[str, Item | Link] = {
             "definition": Link("/run/definition"),
             "title": Item(printable(name)),
-            **self._scan_layout(scan),
-            **{f"process/{item}": Link(f"/run/{item}") for item in PROCESS_ITEMS},
+            **self._scan_layout(scan, grid),
+            **PROCESS_LINKS,
             "process/source_sha256": Item(np.array(scan.source.sha256.encode(), dtype="S64")),
-            "process/status": Item(np.array(analysis.status.encode(), dtype="S16")),
-            "process/findings": Item("\n".join(_finding_line(finding) for finding in analysis.findings)),
+            "process/status": self._shared(Shared((), (("status", analysis.status),)), "status"),
+            "process/findings": Item("\n".join(_finding_line(finding) for finding in analysis.findings))
+            if analysis.findings
+            else self._shared(NO_FINDINGS, "findings"),
         }
         fitted = analysis.diffractogram
         whole = fitted.n_points == scan.n_points
@@ -208,13 +214,13 @@ class PartWriter:
         if analysis.mass_ratio is not None:
             layout["mass_ratio"] = Item(_ratio_record(analysis))
         if isinstance(fit, StoredFit):
-            layout |= _fit_layout(fit, whole, self._grid(fitted.two_theta), curves=self.header.curves)
+            fitted_grid = grid if whole else self._grid(fitted.two_theta)
+            layout |= _fit_layout(fit, whole, fitted_grid, curves=self.header.curves)
         return layout
 
-    def _scan_layout(self, scan: Diffractogram) -> dict[str, Item | Link]:
+    def _scan_layout(self, scan: Diffractogram, grid: Link) -> dict[str, Item | Link]:
         """Return the raw data after NXmonopd, as they were read."""
         wavelength = scan.wavelength
-        grid = self._grid(scan.two_theta)
         # The unit tells the reader of NeXus files whether the numbers are counts, which decides their variance.
         unit = "counts" if scan.count_kind in ("counts", "rate") else "arbitrary"
         layout: dict[str, Item | Link] = {
@@ -224,9 +230,11 @@ class PartWriter:
             "instrument/detector/data": Link("data/data"),
             "instrument/source": self._shared(SOURCE),
             "sample/name": Link("title"),
-            "monitor/mode": Link("/run/monitor_mode"),
-            "monitor/preset": self._shared(
-                Shared((("value.units", "s"),), (("value", float(scan.metadata.get("step_time_s") or 0.0)),)), "value"
+            "monitor": self._shared(
+                Shared(
+                    (("NX_class", "NXmonitor"), ("preset.units", "s")),
+                    (("mode", "timer"), ("preset", float(scan.metadata.get("step_time_s") or 0.0))),
+                )
             ),
         }
         if scan.su is not None:
@@ -269,32 +277,52 @@ class PartWriter:
         return Link(f"{self._shared_at[shared]}/{name}" if name else self._shared_at[shared])
 
     def _add_entry(self, name: bytes, layout: Layout) -> None:
-        skeletons = _skeletons()
-        h5o.copy(skeletons.file.id, skeletons.name_for(layout), self._file.id, name)
-        entry = h5py.h5g.open(self._file.id, name)
-        for path, item in layout.items():
-            if isinstance(item, Item):
-                _fill(h5d.open(entry, path.encode()), item.value)
+        skeleton = _skeletons().of(layout)
+        skeleton.fill(layout)
+        h5o.copy(skeleton.entry, b".", self._file.id, name)
+
+
+class Skeleton:
+    """An entry of one shape whose datasets stay open, to be filled and copied again and again."""
+
+    def __init__(self, entry: h5py.Group, layout: Layout) -> None:
+        _make_skeleton(entry, layout)
+        self.entry: h5g.GroupID = entry.id
+        # Handed over with each write, the types in memory need not be derived from the arrays again.
+        self._datasets = [
+            (
+                h5d.open(self.entry, path.encode()),
+                h5t.py_create(TEXT if isinstance(item.value, str) else item.value.dtype),
+            )
+            for path, item in layout.items()
+            if isinstance(item, Item)
+        ]
+
+    def fill(self, layout: Layout) -> None:
+        """Write the values of an entry of this shape over those of the one before."""
+        values = (item.value for item in layout.values() if isinstance(item, Item))
+        for (dataset, kind), value in zip(self._datasets, values, strict=True):
+            array = np.array(value, dtype=TEXT) if isinstance(value, str) else value
+            dataset.write(h5s.ALL, h5s.ALL, array, kind)
 
 
 class Skeletons:
-    """Empty entries by the shape of what they take, in a file that is never written to disk."""
+    """Skeletons by the shape of what they take, in a file that is never written to disk."""
 
     def __init__(self) -> None:
         self.file = _memory_file()
-        self._names: dict[tuple[Any, ...], bytes] = {}
+        self._by_shape: dict[tuple[Any, ...], Skeleton] = {}
 
-    def name_for(self, layout: Layout) -> bytes:
-        """Return the name of the skeleton of a layout, made when it is the first of its shape."""
-        key = tuple((path, item.shape_key if isinstance(item, Item) else item) for path, item in layout.items())
-        if key not in self._names:
-            if len(self._names) >= MAX_SKELETONS:
+    def of(self, layout: Layout) -> Skeleton:
+        """Return the skeleton of a layout, made when it is the first of its shape."""
+        shape = tuple((path, item.shape_key if isinstance(item, Item) else item) for path, item in layout.items())
+        if shape not in self._by_shape:
+            if len(self._by_shape) >= MAX_SKELETONS:
+                self._by_shape = {}
                 self.file.close()
-                self.file, self._names = _memory_file(), {}
-            name = b"%d" % len(self._names)
-            _make_skeleton(self.file.create_group(name.decode()), layout)
-            self._names[key] = name
-        return self._names[key]
+                self.file = _memory_file()
+            self._by_shape[shape] = Skeleton(self.file.create_group(str(len(self._by_shape))), layout)
+        return self._by_shape[shape]
 
 
 @lru_cache(maxsize=1)
@@ -303,20 +331,19 @@ def _skeletons() -> Skeletons:
     return Skeletons()
 
 
-def _fill(dataset: h5d.DatasetID, value: Any) -> None:
-    """Write all of a dataset; a table is written in its own type, which saves describing it again."""
-    if isinstance(value, str):
-        dataset.write(h5s.ALL, h5s.ALL, np.array(value, dtype=TEXT))
-    elif value.dtype.names is not None:
-        dataset.write(h5s.ALL, h5s.ALL, value, dataset.get_type())
-    else:
-        dataset.write(h5s.ALL, h5s.ALL, value)
-
-
 def _memory_file() -> h5py.File:
     # Two open files of one name are refused, also when neither is on disk.
     name = uuid.uuid4().hex
-    return h5py.File(name, "w", driver="core", backing_store=False, block_size=1 << 22, libver=LIBRARY_VERSIONS)
+    # Without blocks of their own, headers follow the data they describe and leave no gaps.
+    return h5py.File(
+        name,
+        "w",
+        driver="core",
+        backing_store=False,
+        block_size=1 << 22,
+        meta_block_size=0,
+        libver=LIBRARY_VERSIONS,
+    )
 
 
 def _make_skeleton(entry: h5py.Group, layout: Layout) -> None:
@@ -351,10 +378,9 @@ def _metadata_value(value: Any) -> Any:
 
 def _fit_layout(fit: StoredFit, whole: bool, grid: Link, *, curves: bool) -> dict[str, Item | Link]:
     """Return curves, parameters and reflections of a fit."""
-    lower = np.tril_indices(fit.covariance.shape[0])
     layout: dict[str, Item | Link] = {
         "parameters": Item(_parameter_table(fit)),
-        "covariance": Item(fit.covariance[lower], (("layout", COVARIANCE_LAYOUT),)),
+        "covariance": Item(fit.covariance[_lower_triangle(fit.covariance.shape[0])], (("layout", COVARIANCE_LAYOUT),)),
     }
     if not curves:
         return layout
@@ -376,12 +402,17 @@ def _fit_layout(fit: StoredFit, whole: bool, grid: Link, *, curves: bool) -> dic
 
 def _compact(intensity: FloatArray) -> Any:
     """Return whole numbers in the smallest unsigned type that holds them, others as they are."""
-    if intensity.size and intensity.min() >= 0.0 and intensity.max() < 2.0**32 and not np.any(np.signbit(intensity)):
-        for kind in (np.uint16, np.uint32):
-            if intensity.max() <= np.iinfo(kind).max:
-                whole = intensity.astype(kind)
-                return whole if np.array_equal(whole, intensity) else intensity
-    return intensity
+    # As integers, the bits of whatever has a sign are negative, those of minus zero too.
+    if not intensity.size or intensity.view(np.int64).min() < 0 or not (highest := intensity.max()) < 2.0**32:
+        return intensity
+    whole = intensity.astype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)
+    return whole if np.array_equal(whole, intensity) else intensity
+
+
+@lru_cache(maxsize=32)
+def _lower_triangle(size: int) -> Any:
+    """Return the mask of the lower triangle of a matrix, which selects it row by row."""
+    return np.tri(size, dtype=np.bool_)
 
 
 def _unit(name: str) -> str:
@@ -393,8 +424,25 @@ def _unit(name: str) -> str:
 
 def _parameter_table(fit: StoredFit) -> Any:
     """Return one record per parameter; prior and bounds are NaN and infinite for the linear ones, which have none."""
-    names, table = fit.names, fit.pattern.parameters
-    n_linear = fit.linear.size
+    table, n_linear = fit.pattern.parameters, fit.linear.size
+    records = _named_parameters(fit.names).copy()
+    linear, nonlinear = records[:n_linear], records[n_linear:]
+    linear["value"], nonlinear["value"] = fit.linear, fit.values
+    records["su"] = np.sqrt(np.maximum(fit.covariance.diagonal(), 0.0))
+    for column, missing in (
+        ("start", np.nan),
+        ("prior_mean", np.nan),
+        ("prior_su", np.nan),
+        ("lower", -np.inf),
+        ("upper", np.inf),
+    ):
+        linear[column], nonlinear[column] = missing, getattr(table, column)
+    return records
+
+
+@lru_cache(maxsize=32)
+def _named_parameters(names: tuple[str, ...]) -> Any:
+    """Return the records of parameters with names and units alone; the scans of a method have few sets of names."""
     longest = max(len(name.encode()) for name in names)
     records = np.zeros(
         len(names),
@@ -402,11 +450,6 @@ def _parameter_table(fit: StoredFit) -> Any:
     )
     records["name"] = [name.encode() for name in names]
     records["unit"] = [_unit(name).encode() for name in names]
-    records["value"] = np.concatenate((fit.linear, fit.values))
-    records["su"] = np.sqrt(np.maximum(np.diag(fit.covariance), 0.0))
-    for column, missing in (("start", np.nan), ("prior_mean", np.nan), ("prior_su", np.nan), ("lower", -np.inf)):
-        records[column] = np.concatenate((np.full(n_linear, missing), getattr(table, column)))
-    records["upper"] = np.concatenate((np.full(n_linear, np.inf), table.upper))
     return records
 
 

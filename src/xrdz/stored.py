@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import copyreg
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
@@ -240,39 +240,71 @@ def to_plain(value: Any) -> Any:
     TypeError
         If a value is of another type.
     """
-    if type(value) in (float, str, int, bool, type(None)):
-        return value
-    if isinstance(value, Enum):
-        return {"~enum": _class_name(type(value)), "value": value.value}
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, float | np.floating):
-        return float(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, tuple):
-        return [to_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        if all(type(key) is str and not key.startswith("~") for key in value):
-            return {key: to_plain(item) for key, item in value.items()}
-        return {"~map": [[to_plain(key), to_plain(item)] for key, item in value.items()]}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = _field_names(type(value))
-        return {"~type": _class_name(type(value)), **{name: to_plain(getattr(value, name)) for name in names}}
-    return _rarely_plain(value)
+    return _writer(value.__class__)(value)
 
 
-def _rarely_plain(value: Any) -> Any:
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, list):
-        return {"~list": [to_plain(item) for item in value]}
-    if isinstance(value, Path):
-        return {"~path": str(value)}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        content = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
-        return {"~array": content, "dtype": value.dtype.str, "shape": list(value.shape)}
-    raise TypeError(f"a result cannot hold {type(value).__qualname__}; use a dataclass, number, text, tuple or mapping")
+@lru_cache(maxsize=256)
+def _writer(cls: type[Any]) -> Callable[[Any], Any]:
+    """Return the function that writes values of exactly this class, found once for the class."""
+    if cls in (float, str, int, bool, type(None)):
+        return _as_it_is
+    if issubclass(cls, Enum):
+        name = _class_name(cls)
+        return lambda value: {"~enum": name, "value": value.value}
+    for base, written in WRITERS:
+        if issubclass(cls, base):
+            return written
+    if dataclasses.is_dataclass(cls):
+        return _dataclass_writer(cls)
+    raise TypeError(f"a result cannot hold {cls.__qualname__}; use a dataclass, number, text, tuple or mapping")
+
+
+def _dataclass_writer(cls: type[Any]) -> Callable[[Any], Any]:
+    class_name, names = _class_name(cls), tuple(item.name for item in dataclasses.fields(cls))
+
+    def written(value: Any) -> Any:
+        plain: dict[str, Any] = {"~type": class_name}
+        for name in names:
+            item = getattr(value, name)
+            plain[name] = _writer(item.__class__)(item)
+        return plain
+
+    return written
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _plain_items(value: Iterable[Any]) -> list[Any]:
+    return [_writer(item.__class__)(item) for item in value]
+
+
+def _plain_mapping(value: Mapping[Any, Any]) -> Any:
+    if all(type(key) is str and not key.startswith("~") for key in value):
+        return {key: _writer(item.__class__)(item) for key, item in value.items()}
+    return {"~map": [[to_plain(key), to_plain(item)] for key, item in value.items()]}
+
+
+def _plain_array(value: NDArray[Any]) -> Any:
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"a result cannot hold an array of {value.dtype}; use one of numbers")
+    content = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
+    return {"~array": content, "dtype": value.dtype.str, "shape": list(value.shape)}
+
+
+WRITERS: tuple[tuple[type[Any] | tuple[type[Any], ...], Callable[[Any], Any]], ...] = (
+    (str, str),
+    ((float, np.floating), float),
+    (np.bool_, bool),
+    ((int, np.integer), int),
+    (tuple, _plain_items),
+    (Mapping, _plain_mapping),
+    (list, lambda value: {"~list": _plain_items(value)}),
+    (Path, lambda value: {"~path": str(value)}),
+    (np.ndarray, _plain_array),
+)
+"""How subclasses of each base are written; the first that fits."""
 
 
 def from_plain(value: Any) -> Any:
@@ -322,12 +354,6 @@ def built(name: str, values: Mapping[str, Any]) -> Any:
     return instance
 
 
-@lru_cache(maxsize=256)
-def _field_names(cls: type[Any]) -> tuple[str, ...]:
-    return tuple(item.name for item in dataclasses.fields(cls))
-
-
-@lru_cache(maxsize=256)
 def _class_name(cls: type[Any]) -> str:
     package, _, module = cls.__module__.partition(".")
     if package != "xrdz":
