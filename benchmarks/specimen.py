@@ -24,8 +24,7 @@ import numpy as np
 
 from xrdz.crystal import inverse_d_squared, metric_tensor
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.kernel import PATTERN
-from xrdz.pattern import InstrumentModel, PatternModel, PhaseModel, ReflectionState, compile_pattern
+from xrdz.pattern import InstrumentModel, PatternModel, PhaseColumns, PhaseModel, ReflectionState, compile_pattern
 from xrdz.profile import DEGREE
 from xrdz.reference import Reference
 
@@ -166,10 +165,10 @@ def true_values(specimen: Specimen, pattern: PatternModel) -> FloatArray:
 
 def curve_of(pattern: PatternModel, phase: PhaseModel, state: ReflectionState, values: FloatArray) -> FloatArray:
     """Return the pattern of unit scale that a phase's reflections give, with whatever widths `state` holds."""
-    columns = np.empty((1, pattern.two_theta.size))
-    pattern._sum(phase, values, state, np.array([PATTERN]), state.intensity[None, :], columns)
-    curve: FloatArray = columns[0]
-    return curve
+    columns = PhaseColumns.empty(0, pattern.two_theta.size)
+    none = np.empty((0, state.intensity.size))
+    pattern._sum(phase, values, state, state.intensity, np.empty(0, dtype=np.int64), none, columns)
+    return columns.pattern
 
 
 def _anisotropic(pattern: PatternModel, phase: PhaseModel, part: Part, values: FloatArray) -> ReflectionState:
