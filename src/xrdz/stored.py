@@ -189,8 +189,7 @@ def stored_fit(fit: FitResult) -> StoredFit:
     """Return what is kept of a fit."""
     pattern, values = fit.pattern, fit.values
     phases = []
-    for phase in pattern.phases:
-        state = pattern.peak_state(phase, values)
+    for phase, state in zip(pattern.phases, fit.states, strict=True):
         phases.append(
             StoredPhase(
                 phase.id,
