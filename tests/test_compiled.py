@@ -105,6 +105,14 @@ def test_a_read_only_installation_keeps_its_code_in_the_users_cache(installation
     assert not run(installation)[1]
 
 
+def test_damaged_code_is_compiled_anew(installation: Path) -> None:
+    run(installation)
+    (stored,) = (installation / "site" / "xrdz" / "__pycache__").glob("algebra.gram-*.o")
+    stored.write_bytes(stored.read_bytes()[:-100])
+    assert run(installation)[1]
+    assert not run(installation)[1]
+
+
 def test_changed_sources_are_compiled_anew(installation: Path) -> None:
     run(installation)
     with (installation / "site" / "xrdz" / "algebra.py").open("a") as stream:

@@ -162,24 +162,24 @@ def load(function: CompiledFunction) -> Entry:
     """Return the machine code of a function, made first where there is none for this processor and these sources."""
     name = f"{function.name}-{key()}.o"
     for folder in folders():
-        with_symbol = folder / name
-        if with_symbol.is_file():
-            return _mapped(with_symbol.read_bytes())
+        kept = folder / name
+        if kept.is_file() and (stored := unpacked(kept.read_bytes())) is not None:
+            return _mapped(*stored)
     from xrdz import machine_code
 
     try:
-        content = machine_code.object_file(function)
+        symbol, code = machine_code.object_file(function)
     except XrdzError:
         # A numba that builds its code in another way: its own linker then, and the wait in every process.
         return machine_code.in_process(function)
     for folder in folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / name, content)
+            write_whole(folder / name, packed(symbol, code))
         except (OSError, XrdzError):
             continue
         break
-    return _mapped(content)
+    return _mapped(symbol, code)
 
 
 def folders() -> list[Path]:
@@ -213,8 +213,25 @@ def key() -> str:
     return digest.hexdigest()[:16]
 
 
-SYMBOL = struct.Struct(">H")
-"""An object file is stored behind the length and the name of its entry."""
+HEAD = struct.Struct(">H32s")
+"""An object file is stored behind the length of its entry's name, the SHA-256 of what follows, and that name."""
+
+
+def packed(symbol: str, code: bytes) -> bytes:
+    """Return an object file as it is stored."""
+    content = symbol.encode() + code
+    return HEAD.pack(len(symbol), hashlib.sha256(content).digest()) + content
+
+
+def unpacked(stored: bytes) -> tuple[str, bytes] | None:
+    """Return the name of the entry and the object file, None where what was stored is damaged."""
+    if len(stored) < HEAD.size:
+        return None
+    length, digest = HEAD.unpack_from(stored)
+    content = stored[HEAD.size :]
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    return content[:length].decode(), content[length:]
 
 
 @cache
@@ -228,12 +245,10 @@ def _engine() -> Any:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
-def _mapped(content: bytes) -> Entry:
+def _mapped(symbol: str, code: bytes) -> Entry:
     """Return the entry of an object file, mapped into this process."""
     import llvmlite.binding as llvm
 
-    (length,) = SYMBOL.unpack_from(content)
-    symbol, code = content[SYMBOL.size : SYMBOL.size + length].decode(), content[SYMBOL.size + length :]
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

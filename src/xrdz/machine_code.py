@@ -19,7 +19,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from xrdz.compiled import ARRAYS, SYMBOL, CompiledFunction, Entry, Primitive
+from xrdz.compiled import ARRAYS, CompiledFunction, Entry, Primitive
 from xrdz.errors import XrdzError
 
 FAST = {"reassoc", "contract", "arcp", "nsz"}
@@ -81,8 +81,8 @@ CLOSED = re.compile(r"^(Py|_Py|numba_|NRT_)")
 _translated: dict[CompiledFunction, Any] = {}
 
 
-def object_file(function: CompiledFunction) -> bytes:
-    """Return the object file of a function behind the name of its entry.
+def object_file(function: CompiledFunction) -> tuple[str, bytes]:
+    """Return the name of a function's entry and its object file.
 
     Raises
     ------
@@ -93,8 +93,7 @@ def object_file(function: CompiledFunction) -> bytes:
     library = entry._library
     module = llvm.parse_assembly(str(library._final_module))
     _close(module)
-    symbol = entry._wrapper_name.encode()
-    return b"".join((SYMBOL.pack(len(symbol)), symbol, library._codegen._tm.emit_object(module)))
+    return str(entry._wrapper_name), bytes(library._codegen._tm.emit_object(module))
 
 
 def in_process(function: CompiledFunction) -> Entry:
