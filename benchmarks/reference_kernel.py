@@ -340,7 +340,9 @@ def main() -> None:
         slow = time.perf_counter() - began
         for number, (phase, theirs) in enumerate(zip(pattern.phases, plain, strict=True)):
             unit = np.eye(len(pattern.phases))[number]
-            ours = np.concatenate((compiled[number].pattern[None], pattern.jacobian(compiled, unit)[pattern.n_linear :]))
+            ours = np.concatenate(
+                (compiled[number].pattern[None], pattern.jacobian(compiled, unit)[pattern.n_linear :])
+            )
             largest = np.max(np.abs(theirs), axis=1)
             errors = np.max(np.abs(ours - theirs), axis=1)[largest > 0.0] / largest[largest > 0.0]
             nodes = "dense nodes" if dense else "same nodes"

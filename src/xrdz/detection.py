@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xrdz.diffractogram import FloatArray
-from xrdz.fit import HOPELESS_CHI2, FitResult
+from xrdz.fit import FitResult
 from xrdz.quantify import COUNTING, COVERAGE_FACTOR, MassEstimate
 from xrdz.solver import Noise, minimise
 
@@ -98,7 +98,7 @@ def profile_weak_phase(result: FitResult, estimate: MassEstimate, number: int) -
     level = significance(result, estimate, number)
     absent = estimate.masses.copy()
     absent[number] = 0.0
-    if result.chi2_reduced > HOPELESS_CHI2:
+    if result.is_hopeless:
         # The model is not this scan's: a profile of its objective would mean nothing, whatever it cost.
         some = estimate.masses.copy()
         some[number] += (

@@ -50,8 +50,9 @@ ROUGH_STEP_DEG = 0.06
 """Step to which neighbouring points are summed for the first part of a fit, about half a width."""
 
 SECOND_START_CHI2 = 1.15
-HOPELESS_CHI2 = 15.0
-"""Deviance per degree of freedom of a model that is not this scan's; no effort is spent on refining it further."""
+HOPELESS_CHI2, HOPELESS_SHARE = 15.0, 0.45
+"""Deviance per degree of freedom, and R_wp after background, of a model that is not this scan's when both are exceeded;
+no effort is spent on refining it further."""
 
 
 class Status(StrEnum):
@@ -116,6 +117,11 @@ class FitResult:
         """Calculated background."""
         result: FloatArray = self.linear[len(self.pattern.phases) :] @ self.pattern.background_columns
         return result
+
+    @cached_property
+    def is_hopeless(self) -> bool:
+        """Whether the model is not this scan's."""
+        return is_hopeless(self.pattern, self.minimum, Noise.of(self.diffractogram))
 
     @cached_property
     def states(self) -> tuple[ReflectionState, ...]:
@@ -203,7 +209,7 @@ def fit(
         annealed = problem.run(begin, annealed_start(begin.pattern))
         if annealed.minimum.point.objective < best.minimum.point.objective - 1e-2:
             best, second = annealed, True
-    if extend and problem.misfit(best.minimum) < HOPELESS_CHI2:
+    if extend and not is_hopeless(best.pattern, best.minimum, problem.noise):
         best = problem.extended(best)
     return problem.finish(best, second)
 
@@ -393,7 +399,7 @@ class _Problem:
             orders = self.choose_order(pattern, minimum, self.noise)
             best = orders.terms[int(np.argmax(orders.probability))]
             settled = best == terms and pattern.drift(minimum.point.values) < 1.0
-            if settled or self.misfit(minimum) > HOPELESS_CHI2:
+            if settled or is_hopeless(pattern, minimum, self.noise):
                 break
             terms = best
         return _Run(pattern, minimum, orders, evaluations, extensions)
@@ -524,6 +530,22 @@ class _Problem:
             run.extensions,
             run.weighed,
         )
+
+
+def is_hopeless(pattern: PatternModel, minimum: Minimum, noise: Noise) -> bool:
+    """Return whether a model is not this scan's: far beyond counting noise, and much of the peaks unexplained.
+
+    Chi^2 grows with the counts for one and the same imperfection; that alone, with many counts, is no reason to stop.
+    What is left over is compared with what stands above the background, sum w (y - m)^2 / sum w (y - b)^2.
+    """
+    freedom = max(noise.observed.size - minimum.normal.shape[0], 1)
+    if minimum.point.deviance / freedom < HOPELESS_CHI2:
+        return False
+    point, n_phases = minimum.point, len(pattern.phases)
+    background = point.linear[n_phases:] @ pattern.background_columns
+    left = float(minimum.weights @ (noise.observed - point.model) ** 2)
+    above = float(minimum.weights @ (noise.observed - background) ** 2)
+    return left > HOPELESS_SHARE**2 * above
 
 
 def _suspicious(run: _Run) -> bool:
