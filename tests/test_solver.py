@@ -32,6 +32,7 @@ from xrdz.fit import FitResult, Status, fit
 from xrdz.parameters import Parameter
 from xrdz.pattern import PatternModel, compile_pattern
 from xrdz.quantify import mass_jacobian
+from xrdz.reference import reference
 from xrdz.solver import (
     Noise,
     bounded_step,
@@ -455,3 +456,13 @@ def test_points_are_summed_and_moved() -> None:
     moved = np.empty((4, 5))
     interpolate_moved(x, values, moves, moved)
     np.testing.assert_allclose(moved, [np.interp(x + move, x, values) for move in moves], rtol=1e-14)
+
+
+def test_many_counts_alone_do_not_make_a_model_hopeless() -> None:
+    """With the noise taken for fifty times less than it is chi^2 is far above one, and yet the model is this scan's."""
+    plain = fitted(counted(3))
+    certain = fitted(replace(plain.diffractogram, gain=0.02))
+    assert certain.chi2_reduced > 15.0
+    assert not certain.is_hopeless
+    other = fitted(replace(plain.diffractogram, gain=0.02), references=(reference("corundum"),))
+    assert other.is_hopeless
