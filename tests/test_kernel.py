@@ -292,6 +292,21 @@ def test_any_grid_agrees_with_the_plain_reference(name: str) -> None:
     assert {name: error for name, error in errors.items() if error > 10.0 * SAME_NODES_SLOPE} == {}
 
 
+@pytest.mark.parametrize("start", [31.6, 32.2, 33.0, 33.9])
+@pytest.mark.parametrize("lorentz", [0.07, 0.8])
+def test_reflections_outside_the_range_leave_their_tails_in_it(start: float, lorentz: float) -> None:
+    """Tin's strong lines stand at 30.6 and 32.0 degrees, those after the range at 43.9 and 44.9."""
+    grid = np.arange(start, 43.2, 0.02)
+    pattern, values = compiled(reference("sn"), grid, at=GENERAL | {"size_lorentz": lorentz})
+    ours = pattern.phase_columns(values)[0].pattern
+    theirs = _reference_kernel().phase_columns(pattern, pattern.phases[0], values)[0]
+    # Of the peak of the line, which is not in the range.
+    whole, _ = compiled(reference("sn"), np.arange(28.0, 43.2, 0.02), at=GENERAL | {"size_lorentz": lorentz})
+    scale = pattern.phases[0].normalisation / whole.phases[0].normalisation
+    peak = whole.phase_columns(values)[0].pattern.max() / scale
+    assert np.max(np.abs(ours - theirs)) < SAME_NODES * peak
+
+
 def test_a_point_has_one_value_whatever_the_other_points_are() -> None:
     every, values = compiled(reference("sn"), np.arange(28.0, 34.0, 0.02), at=GENERAL)
     whole = every.phase_columns(values)[0].pattern

@@ -183,12 +183,12 @@ def sum_reflections(
         far_left, far_right = _cell(c - w, origin, inverse_step, n_coarse), _cell(c + w, origin, inverse_step, n_coarse)
         near_left = _cell(c - inner, origin, inverse_step, n_coarse)
         near_right = _cell(c + inner, origin, inverse_step, n_coarse)
-        for begin, tapered, end in ((0, far_left, near_left), (near_right, far_right, n_coarse)):
+        zones[0], zones[1], zones[2], zones[3] = 0, near_left, near_right, n_coarse
+        for side in (0, 1):
+            begin, end = zones[2 * side], zones[2 * side + 1]
             _set_tail(coarse, begin, end, c, g, v, derivatives, work)
-            if begin == 0:
-                _taper(coarse, tapered, end, c, w, 1.0, derivatives, work)
-            else:
-                _taper(coarse, begin, tapered, c, w, 1.0, derivatives, work)
+            first_tapered, last_tapered = (far_left, end) if side == 0 else (begin, far_right)
+            _taper(coarse, first_tapered, last_tapered, c, w, 1.0, derivatives, work)
             _add(work[0, begin:end], area[j], tail[begin:end])
             _add_slopes(j, begin, end, 0, True, mean_axial[j], basis, coefficient, work, tail_slopes)
     _interpolate(run_first, run_cell, stencil, tail, tail_slopes, pattern, slopes)
