@@ -74,15 +74,18 @@ def installation(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(installation: Path) -> tuple[str, bool]:
-    """Return the result of the script and whether numba was imported."""
-    environment = {
+def environment_of(installation: Path) -> dict[str, str]:
+    return {
         "PYTHONPATH": str(installation / "site"),
         "XDG_CACHE_HOME": str(installation / "cache"),
-        "LOCALAPPDATA": str(installation / "cache"),
         "HOME": str(installation),
         "PATH": "",
     }
+
+
+def run(installation: Path) -> tuple[str, bool]:
+    """Return the result of the script and whether numba was imported."""
+    environment = environment_of(installation)
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     digits, imported = done.stdout.split()
@@ -103,6 +106,26 @@ def test_a_read_only_installation_keeps_its_code_in_the_users_cache(installation
     (installation / "site" / "xrdz" / "__pycache__").write_text("")
     run(installation)
     assert not run(installation)[1]
+
+
+def test_where_nothing_can_be_kept_a_warning_says_what_to_do(installation: Path) -> None:
+    for folder in (installation / "site" / "xrdz" / "__pycache__", installation / "cache"):
+        folder.write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment_of(installation), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "XDG_CACHE_HOME" in done.stderr
+
+
+def test_a_user_without_a_home_has_the_folder_beside_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert compiled.folders() == [SOURCE / "__pycache__"]
 
 
 def test_damaged_code_is_compiled_anew(installation: Path) -> None:

@@ -15,11 +15,13 @@ C-contiguous; plus float, int and bool. Results are numbers; arrays are written 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import struct
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, update_wrapper
@@ -160,11 +162,12 @@ def entry_of(array: NDArray[Any]) -> tuple[int, int, int]:
 
 def load(function: CompiledFunction) -> Entry:
     """Return the machine code of a function, made first where there is none for this processor and these sources."""
-    name = f"{function.name}-{key()}.o"
+    name = file_name(function)
     for folder in folders():
-        kept = folder / name
-        if kept.is_file() and (stored := unpacked(kept.read_bytes())) is not None:
-            return _mapped(*stored)
+        with contextlib.suppress(OSError):
+            stored = unpacked((folder / name).read_bytes())
+            if stored is not None:
+                return _mapped(*stored)
     from xrdz import machine_code
 
     try:
@@ -179,19 +182,38 @@ def load(function: CompiledFunction) -> Entry:
         except (OSError, XrdzError):
             continue
         break
+    else:
+        warnings.warn(
+            f"compiled code could not be kept in {' or '.join(map(str, folders()))}, so every process waits for the "
+            "compiler; let XDG_CACHE_HOME name a folder that can be written",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return _mapped(symbol, code)
+
+
+def file_name(function: CompiledFunction) -> str:
+    """Return the name of a function's object file."""
+    return f"{function.name}-{key()}.o"
+
+
+def is_made(function: Callable[..., object]) -> bool:
+    """Return whether the machine code of a compiled function is there already."""
+    assert isinstance(function, CompiledFunction)
+    return any((folder / file_name(function)).is_file() for folder in folders())
 
 
 def folders() -> list[Path]:
     """Return where object files are kept: beside the sources, or where that is read-only in the user's cache."""
     beside = Path(__file__).resolve().parent / "__pycache__"
-    if sys.platform == "win32":
-        user = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local")))
-    elif sys.platform == "darwin":
-        user = Path.home() / "Library" / "Caches"
-    else:
-        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [beside, user / "xrdz"]
+    named = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else None)
+    if named:
+        return [beside, Path(named) / "xrdz"]
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without a home, as services and containers have
+        return [beside]
+    return [beside, home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "xrdz"]
 
 
 @cache

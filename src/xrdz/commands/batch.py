@@ -125,6 +125,7 @@ def analyse(
     """Work on a request and return how its rows ended, how many it has, and whether all shares of the run are done."""
     from xrdz.archive import document_of
     from xrdz.batching import Counts, execute, locked, open_request, plan_batch
+    from xrdz.commands.fit import say_if_compiling
     from xrdz.run_folder import mark_finished, remove_partial
 
     spec, note = open_request(request)
@@ -141,6 +142,8 @@ def analyse(
         if as_json:
             for stored in plan.kept:
                 _print(document_of(stored))
+        if plan.todo and options.dask is None:
+            say_if_compiling()
         progress = Progress(plan.total, len(plan.kept), sys.stderr)
         for report in execute(plan, options, stop):
             counts.add(report.rows)

@@ -88,6 +88,16 @@ class Scan:
     stem: str
 
 
+def say_if_compiling() -> None:
+    """Tell the user of a new installation what its first fit waits for."""
+    from xrdz.compiled import is_made
+    from xrdz.descent import descend
+
+    if not is_made(descend):
+        sys.stderr.write("xrdz: compiling for this machine, once, for about a minute\n")
+        sys.stderr.flush()
+
+
 def run(args: argparse.Namespace) -> int:
     """Fit every scan, print it, write what was asked for, and return the exit code."""
     from xrdz.claims import parse_requirement
@@ -106,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
     for path, stem in zip(args.scans, stems(args.scans), strict=True):
         try:
             for scan in scans_of(path, args.scan, stem):
+                say_if_compiling()
                 analysis = analyse_scan(scan, method, sheet, args.solver)
                 if codes and not args.json:
                     sys.stdout.write("\n" + "-" * style.width + "\n\n")
