@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
+import pickle
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import voigt_profile
 
+from xrdz import descent
 from xrdz.conditions import conditions_of
 from xrdz.diffractogram import Diffractogram
 from xrdz.instrument import Instrument
@@ -455,3 +459,39 @@ def test_a_shift_of_the_zero_moves_the_pattern_along() -> None:
     there = pattern.phase_columns(moved)[0].pattern
     # Five points of 0.02 degrees; the tail grid does not move along.
     np.testing.assert_allclose(there[5:], here[:-5], rtol=0, atol=SAME_NODES * here.max())
+
+
+def test_the_table_of_a_phase_names_the_arrays_the_descent_expects() -> None:
+    pattern, _ = compiled(reference("ni3sn4"), np.arange(25.0, 60.0, 0.02), at=GENERAL)
+    phase = pattern.phases[0]
+    table, kept = phase.table
+    assert table.shape == (descent.N_FIELDS, 3)
+    assert len(kept) == descent.N_FIELDS
+    comb = phase.comb
+    expected = {
+        descent.HKL: phase.indices,
+        descent.PAIR_INTENSITY: phase.pair_intensity,
+        descent.S_SQUARED: phase.s_squared,
+        descent.HALF_WINDOW: phase.half_window,
+        descent.FIRST: phase.first,
+        descent.CORE_LAST: phase.core_last,
+        descent.NODE_START: comb.start,
+        descent.NODE_WEIGHT: comb.weight,
+        descent.NODE_SLOPE: comb.slope,
+        descent.VARIANCE: comb.variance,
+        descent.BASIS: phase.basis,
+        descent.PARAMETER_INDEX: phase.parameter_index,
+        descent.ROW_PARAMETER: phase.row_parameter,
+    }
+    for field, array in expected.items():
+        np.testing.assert_array_equal(kept[field], array)
+        assert table[field, 0] == kept[field].ctypes.data
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda item: pickle.loads(pickle.dumps(item))])
+def test_a_copy_has_the_addresses_of_its_own_arrays(copied: Callable[[PatternModel], PatternModel]) -> None:
+    pattern, _ = compiled(reference("sn"), np.arange(28.0, 34.0, 0.02), at=GENERAL)
+    assert pattern.phases[0].table is not None
+    other = copied(pattern).phases[0]
+    table, kept = other.table
+    assert [row[0] for row in table] == [array.ctypes.data for array in kept]

@@ -1,6 +1,6 @@
 """The compiled descent to a minimum: one call from a start to where the next step is small.
 
-A phase comes as rows (address, rows, columns) of its arrays in the order of `FIELDS`, so that one compiled function
+A phase comes as rows (address, rows, columns) of its arrays in the order named below, so that one compiled function
 serves any number of phases of any size; `phase_model.PhaseModel.table` makes them and keeps the arrays alive. What is
 minimised, and how, stands in `solver`; this module is its loop, with nothing in it that a step would wait for.
 """
@@ -28,44 +28,7 @@ from xrdz.compiled import (
 from xrdz.kernel import add_whitened, poisson_deviance, sum_reflections
 from xrdz.reflection import AREA, CENTRE, GAUSS, WIDTH, reflect
 
-FIELDS = (
-    "hkl",
-    "chain",
-    "cell_constant",
-    "angles",
-    "instrument_lorentz",
-    "pair_intensity",
-    "pair_first",
-    "pair_second",
-    "s_squared",
-    "texture_cos_squared",
-    "texture_weight",
-    "texture_offset",
-    "shape_is_size",
-    "shape_values",
-    "legendre",
-    "half_window",
-    "first",
-    "last",
-    "core_first",
-    "core_last",
-    "node_start",
-    "node_offset",
-    "node_axial",
-    "node_gauss",
-    "node_lorentz",
-    "node_weight",
-    "node_slope",
-    "mean_offset",
-    "mean_axial",
-    "mean_lorentz",
-    "variance",
-    "basis",
-    "parameter_index",
-    "row_parameter",
-)
-"""Arrays of a phase in the order of the rows of its table."""
-
+N_FIELDS = 34
 (
     HKL,
     CHAIN,
@@ -101,8 +64,8 @@ FIELDS = (
     BASIS,
     PARAMETER_INDEX,
     ROW_PARAMETER,
-) = range(len(FIELDS))
-N_FIELDS = len(FIELDS)
+) = range(N_FIELDS)
+"""Arrays of a phase in the order of the rows of its table, which `phase_model.PhaseModel.table` makes."""
 
 KAPPA, SATELLITE_SHARE = 5, 8
 """Places of two of `phase_model.GLOBAL_NAMES`."""

@@ -129,25 +129,15 @@ class PatternModel:
         n_humps = self.background_columns.shape[0] - self.n_chebyshev
         return np.concatenate((np.zeros(len(self.phases)), np.full(self.n_chebyshev, -np.inf), np.zeros(n_humps)))
 
-    def phase_columns(
-        self, values: FloatArray, *, derivatives: bool = True, out: Sequence[PhaseColumns] | None = None
-    ) -> list[PhaseColumns]:
-        """Return the columns of every phase at parameter values, by `sum_reflections`.
-
-        Parameters
-        ----------
-        derivatives : False for the pattern alone
-        out : what `blocks` gave, to write to
-        """
-        blocks = self.blocks(derivatives) if out is None else list(out)
-        for phase, block in zip(self.phases, blocks, strict=True):
+    def phase_columns(self, values: FloatArray, *, derivatives: bool = True) -> list[PhaseColumns]:
+        """Return the columns of every phase at parameter values, by `sum_reflections`; the pattern alone on request."""
+        blocks = []
+        for phase in self.phases:
             state, coefficient = phase.evaluate(values, derivatives=derivatives)
+            block = PhaseColumns.empty(len(coefficient), self.two_theta.size)
             self._sum(phase, values, state, state.intensity, phase.basis[: len(coefficient)], coefficient, block)
+            blocks.append(block)
         return blocks
-
-    def blocks(self, derivatives: bool = True) -> list[PhaseColumns]:
-        """Return memory for the columns of every phase."""
-        return [PhaseColumns.empty(phase.n_rows if derivatives else 0, self.two_theta.size) for phase in self.phases]
 
     def design(self, columns: Sequence[PhaseColumns]) -> FloatArray:
         """Return the linear columns: one pattern per phase, then the background, shape (n_linear, n)."""
@@ -157,13 +147,10 @@ class PatternModel:
         """Return d y / d (linear, nonlinear parameters) at the given scales, shape (n_linear + n_nonlinear, n)."""
         return self.whitened(columns, scales, np.ones(self.two_theta.size))
 
-    def whitened(
-        self, columns: Sequence[PhaseColumns], scales: FloatArray, root: FloatArray, out: FloatArray | None = None
-    ) -> FloatArray:
+    def whitened(self, columns: Sequence[PhaseColumns], scales: FloatArray, root: FloatArray) -> FloatArray:
         """Return the Jacobian times the root of the weights, `root` (n,); see `jacobian`."""
         n_linear = self.n_linear
-        if out is None:
-            out = np.empty((n_linear + self.parameters.size, self.two_theta.size))
+        out = np.empty((n_linear + self.parameters.size, self.two_theta.size))
         written = np.zeros(len(out), dtype=np.bool_)
         for number, (phase, block, scale) in enumerate(zip(self.phases, columns, scales, strict=True)):
             np.multiply(block.pattern, root, out=out[number])

@@ -241,6 +241,10 @@ class PhaseModel:
             np.ascontiguousarray(self.legendre),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds: addresses of this process's arrays are no part of it."""
+        return {name: value for name, value in vars(self).items() if name != "table"}
+
     @cached_property
     def table(self) -> tuple[IntArray, tuple[NDArray[Any], ...]]:
         """Addresses and sizes of the arrays the compiled descent reads, (fields, 3), and the arrays themselves."""
