@@ -41,11 +41,11 @@ from xrdz.worker import RETRIED, ChunkReport, ChunkTask, Reason, RunSpec, refuse
 MAX_CHUNK = 100
 """Scans of a local chunk; larger ones save nothing, smaller ones cost a part each."""
 
-CLUSTER_CHUNK = 250
-"""Scans of a chunk on a cluster, where a message costs milliseconds."""
+LEAST_CHUNK = 10
+"""Scans of the last chunks of a run; a part of fewer costs more than it saves waiting."""
 
 CHUNKS_PER_WORKER = 4
-"""A short run is divided so that all workers end at about the same time."""
+"""A chunk is this share of what each worker still has to do, so that all of them end at about the same time."""
 
 
 @dataclass(frozen=True)
@@ -233,15 +233,20 @@ def is_done(scan: ScanInput, row: Row, sample: Sample | None, *, trust_times: bo
 
 
 def chunks(plan: Plan, options: Options, workers: int) -> Iterator[ChunkTask]:
-    """Yield the inputs to analyse in chunks, in their order."""
-    largest = CLUSTER_CHUNK if options.dask else MAX_CHUNK
-    size = options.chunk or max(1, min(largest, len(plan.todo) // (CHUNKS_PER_WORKER * workers)))
-    if plan.spec.run is None:
-        size = min(size, 10) if options.dask or plan.spec.warm else 1
-    for start in range(0, len(plan.todo), size):
+    """Yield the inputs to analyse in chunks, in their order; they become smaller towards the end (guided scheduling).
+
+    Polychronopoulos & Kuck 1987, IEEE Trans. Comput. C-36, 1425.
+    """
+    start, total = 0, len(plan.todo)
+    least = max(1, min(LEAST_CHUNK, total // (CHUNKS_PER_WORKER * workers)))
+    while start < total:
+        size = options.chunk or max(least, min(MAX_CHUNK, (total - start) // (CHUNKS_PER_WORKER * workers)))
+        if plan.spec.run is None:
+            size = min(size, 10) if options.dask or plan.spec.warm else 1
         inputs = plan.todo[start : start + size]
         samples = tuple(None if plan.samples is None else plan.samples.find(scan) for scan in inputs)
         yield ChunkTask(plan.spec, inputs, samples)
+        start += size
 
 
 def execute(plan: Plan, options: Options, stop: threading.Event | None = None) -> Iterator[ChunkReport]:

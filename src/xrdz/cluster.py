@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xrdz.errors import InputError, XrdzError
+from xrdz.process import keep_freed_memory
 from xrdz.worker import ChunkReport, ChunkTask, Reason, run_chunk
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def run_on_cluster(
 
 def chunk_on_worker(task: ChunkTask) -> list[ChunkReport]:
     """Return all reports of a chunk; this is what a Dask worker runs."""
+    keep_freed_memory()
     return list(run_chunk(task))
 
 
