@@ -74,7 +74,7 @@ class CompiledFunction:
         names = self.python.__code__.co_varnames[: self.python.__code__.co_argcount]
         return [self.python.__annotations__[name] for name in names]
 
-    @property
+    @cached_property
     def results(self) -> list[str]:
         """Annotations of the results, none for None."""
         text = str(self.python.__annotations__["return"])

@@ -239,9 +239,12 @@ def reflections(reference: Reference, *, d_min: float, d_max: float = np.inf) ->
     )
 
 
+@lru_cache(maxsize=32)
 def group_pairs(n_groups: int) -> IntArray:
-    """Return the pairs k <= l in the order of the columns of `pair_products`, shape (n_pairs, 2)."""
-    return np.stack(np.triu_indices(n_groups), axis=1)
+    """Return the pairs k <= l in the order of the columns of `pair_products`, shape (n_pairs, 2); read-only."""
+    pairs = np.stack(np.triu_indices(n_groups), axis=1)
+    pairs.setflags(write=False)
+    return pairs
 
 
 def pair_products(reference: Reference, reflections: Reflections, *, wavelength: float) -> FloatArray:

@@ -45,6 +45,7 @@ N_FIELDS = 34
     SHAPE_IS_SIZE,
     SHAPE_VALUES,
     LEGENDRE,
+    PARAMETER_INDEX,
     HALF_WINDOW,
     FIRST,
     LAST,
@@ -62,10 +63,10 @@ N_FIELDS = 34
     MEAN_LORENTZ,
     VARIANCE,
     BASIS,
-    PARAMETER_INDEX,
     ROW_PARAMETER,
 ) = range(N_FIELDS)
-"""Arrays of a phase in the order of the rows of its table, which `phase_model.PhaseModel.table` makes."""
+"""Arrays of a phase in the order of the rows of its table, which `phase_model.PhaseModel.table` makes; those up to the
+places of its parameters are all that `reflect_phase` reads."""
 
 KAPPA, SATELLITE_SHARE = 5, 8
 """Places of two of `phase_model.GLOBAL_NAMES`."""
@@ -93,22 +94,16 @@ the minimum; all that would follow add up to step / (1 + s) (Aitken 1926, Proc. 
 
 
 @compiled
-def _phase_columns(
+def reflect_phase(
     entry: IntRows,
     values: FloatArray,
     n_common: int,
     wavelength: float,
     radius: float,
-    frozen_satellite: float,
-    x: FloatArray,
-    coarse: FloatArray,
-    run_first: IntArray,
-    run_cell: IntArray,
-    stencil: FloatRows,
-    pattern: FloatArray,
-    slopes: SingleRows,
+    state: FloatRows,
+    rows: FloatRows,
 ) -> None:
-    """Set the pattern of unit scale of one phase, and its slopes."""
+    """Set the state of every reflection of one phase and the coefficient of each slope; see `reflection.reflect`."""
     chain, places = double_rows(entry[CHAIN]), integers(entry[PARAMETER_INDEX])
     constant = doubles(entry[CELL_CONSTANT])
     own, cell = np.empty(places.size), np.empty(6)
@@ -118,10 +113,8 @@ def _phase_columns(
         cell[k] = constant[k]
         for free in range(chain.shape[1]):
             cell[k] += chain[k, free] * own[free]
-    hkl = double_rows(entry[HKL])
-    state, rows = np.empty((5, hkl.shape[0])), np.empty((slopes.shape[0], hkl.shape[0]))
     reflect(
-        hkl,
+        double_rows(entry[HKL]),
         cell,
         chain,
         wavelength,
@@ -143,6 +136,28 @@ def _phase_columns(
         state,
         rows,
     )
+
+
+@compiled
+def _phase_columns(
+    entry: IntRows,
+    values: FloatArray,
+    n_common: int,
+    wavelength: float,
+    radius: float,
+    frozen_satellite: float,
+    x: FloatArray,
+    coarse: FloatArray,
+    run_first: IntArray,
+    run_cell: IntArray,
+    stencil: FloatRows,
+    pattern: FloatArray,
+    slopes: SingleRows,
+) -> None:
+    """Set the pattern of unit scale of one phase, and its slopes."""
+    n_reflections = doubles(entry[S_SQUARED]).size
+    state, rows = np.empty((5, n_reflections)), np.empty((slopes.shape[0], n_reflections))
+    reflect_phase(entry, values, n_common, wavelength, radius, state, rows)
     node_weight, node_slope = doubles(entry[NODE_WEIGHT]), doubles(entry[NODE_SLOPE])
     moved = values[SATELLITE_SHARE] - frozen_satellite
     weight = np.empty(node_weight.size)
@@ -234,6 +249,45 @@ def solve_linear(
                 model[i] += height * source[i]
         if su.size > 0:
             break
+    return True
+
+
+@compiled
+def try_patterns(
+    patterns: FloatRows,
+    background: FloatRows,
+    observed: FloatArray,
+    gain: FloatArray,
+    su: FloatArray,
+    floor: float,
+    lower: FloatArray,
+    upper: FloatArray,
+    guess: FloatArray,
+    heights: FloatArray,
+) -> bool:
+    """Set the deviance of each trial with its linear parameters solved once from `guess`.
+
+    Parameters
+    ----------
+    patterns : (trials phases, n), the patterns of a trial one after the other
+    background : (terms, n)
+    heights : (trials,) output
+
+    Returns
+    -------
+    solved : False where the normal equations of a trial were singular
+    """
+    n_linear = lower.size
+    n_phases = n_linear - background.shape[0]
+    design, linear = np.empty((n_linear, observed.size)), np.empty(n_linear)
+    design[n_phases:] = background
+    model, weights = np.empty(observed.size), np.empty(observed.size)
+    for trial in range(heights.size):
+        design[:n_phases] = patterns[trial * n_phases : (trial + 1) * n_phases]
+        model[:] = guess
+        if not solve_linear(design, observed, gain, su, floor, lower, upper, 1, weights, model, linear):
+            return False
+        heights[trial] = deviance(observed, model, gain, su, floor)
     return True
 
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xrdz.algebra import interpolate_moved, solve_lower, solve_lower_transposed, sums_of_points
 from xrdz.anisotropy import Extension
+from xrdz.descent import try_patterns
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.evidence import WeighedExtension, entering, weigh_extensions
@@ -37,9 +38,9 @@ from xrdz.pattern import (
     grid_of,
     phase_parameters,
 )
-from xrdz.profile import FINE, ROUGH, CombAccuracy
+from xrdz.profile import ROUGH
 from xrdz.reference import Reference
-from xrdz.solver import BoolArray, Minimum, Noise, minimise, smoothed, solve_linear, solve_positive_definite
+from xrdz.solver import UNDETERMINED, BoolArray, Minimum, Noise, minimise, smoothed, solve_positive_definite
 
 MAX_COMPILATIONS = 4
 LOOSE = 1.0
@@ -202,7 +203,7 @@ def fit(
         if best is not None and not _suspicious(best):
             return problem.finish(problem.extended(best) if extend else best, False)
     begin = problem.rough()
-    origin = problem.displaced(begin, begin.pattern.parameters.start) if start is None else start
+    origin = problem.displaced(begin) if start is None else start
     best = problem.run(begin, origin)
     second = False
     if start is None and _suspicious(best):
@@ -284,12 +285,99 @@ class Summed:
 
 
 @dataclass(frozen=True)
-class _Rough:
-    """The problem the fit starts with: neighbouring points summed, combs of few nodes, the generic start."""
+class _Generic:
+    """What every fit of the same phases on the same points starts with, whatever was counted there.
 
-    diffractogram: Diffractogram
-    noise: Noise
+    Parameters
+    ----------
+    pattern : the model of summed points, with combs of few nodes, at the generic start
+    displacements : tried as a start, mm
+    moved : (displacements phases, n) the phases' patterns, moved as they are by each displacement
+    """
+
     pattern: PatternModel
+    displacements: FloatArray
+    moved: FloatArray
+
+
+@dataclass(frozen=True)
+class _Rough:
+    """The problem the fit starts with: neighbouring points summed and what is generic."""
+
+    noise: Noise
+    generic: _Generic
+
+    @property
+    def pattern(self) -> PatternModel:
+        """Model of the summed points."""
+        return self.generic.pattern
+
+
+@lru_cache(maxsize=8)
+def _generic(
+    two_theta: bytes,
+    domain: tuple[float, float],
+    terms: int,
+    instrument: InstrumentModel,
+    prior_covariance: bytes | None,
+    references: tuple[Reference, ...],
+    humps: tuple[tuple[float, float], ...],
+    texture_axes: tuple[tuple[int, int, int] | None, ...] | None,
+    replaced: tuple[Parameter, ...],
+) -> _Generic:
+    """Return what is generic for the bytes of summed 2theta and of the instrument's joint prior covariance.
+
+    The scans of a batch mostly share one.
+    """
+    x = np.frombuffer(two_theta)
+    if prior_covariance is not None:
+        size = len(instrument.parameters)
+        instrument = replace(instrument, prior_covariance=np.frombuffer(prior_covariance).reshape(size, size))
+    table = _table(instrument, references, (), replaced)
+    pattern = compile_pattern(
+        Diffractogram(x, np.ones(x.size)),
+        instrument=instrument,
+        references=references,
+        n_chebyshev=terms,
+        humps=humps,
+        domain=domain,
+        texture_axes=texture_axes,
+        parameters=table,
+        accuracy=ROUGH,
+    )
+    displacements = table.prior_su[table.index("displacement")] * DISPLACEMENTS
+    lever = 2.0 * np.degrees(1.0) / instrument.radius_mm * np.cos(np.radians(0.5 * x))
+    moves = displacements[:, None] * lever
+    moved = np.empty((displacements.size, len(references), x.size))
+    one = np.empty(moves.shape)
+    for number, block in enumerate(pattern.phase_columns(table.start, derivatives=False)):
+        interpolate_moved(x, block.pattern, moves, one)
+        moved[:, number] = one
+    return _Generic(pattern, displacements, moved.reshape(-1, x.size))
+
+
+def _table(
+    instrument: InstrumentModel,
+    references: Sequence[Reference],
+    extensions: tuple[Extension, ...],
+    replaced: Sequence[Parameter],
+) -> ParameterTable:
+    """Return the nonlinear parameters of a model, some of the generic entries replaced.
+
+    Raises
+    ------
+    InputError
+        If a replacement is of no parameter.
+    """
+    generic = [
+        *instrument.parameters,
+        *(item for reference in references for item in phase_parameters(reference, extensions)),
+    ]
+    replacement = {item.name: item for item in replaced}
+    unknown = set(replacement) - {item.name for item in generic}
+    if unknown:
+        raise InputError(f"parameters {', '.join(sorted(unknown))} do not exist in this model")
+    return ParameterTable.of([replacement.get(item.name, item) for item in generic], instrument.prior_covariance)
 
 
 @dataclass(frozen=True)
@@ -305,73 +393,65 @@ class _Problem:
     def noise(self) -> Noise:
         return Noise.of(self.diffractogram)
 
-    def compile(
-        self,
-        terms: int,
-        at: FloatArray | None,
-        diffractogram: Diffractogram | None = None,
-        accuracy: CombAccuracy = FINE,
-        extensions: tuple[Extension, ...] = (),
-    ) -> PatternModel:
+    def compile(self, terms: int, at: FloatArray, extensions: tuple[Extension, ...] = ()) -> PatternModel:
         return compile_pattern(
-            diffractogram or self.diffractogram,
+            self.diffractogram,
             instrument=self.instrument,
             references=self.references,
             n_chebyshev=terms,
             humps=self.humps,
-            domain=(float(self.diffractogram.two_theta[0]), float(self.diffractogram.two_theta[-1])),
             at=at,
             texture_axes=self.texture_axes,
             extensions=extensions,
             parameters=self.table(extensions),
-            accuracy=accuracy,
         )
 
     def table(self, extensions: tuple[Extension, ...]) -> ParameterTable:
         """Return the nonlinear parameters, with the replaced entries in place."""
-        generic = [
-            *self.instrument.parameters,
-            *(item for reference in self.references for item in phase_parameters(reference, extensions)),
-        ]
-        replacement = {item.name: item for item in self.replaced}
-        unknown = set(replacement) - {item.name for item in generic}
-        if unknown:
-            raise InputError(f"parameters {', '.join(sorted(unknown))} do not exist in this model")
-        return ParameterTable.of(
-            [replacement.get(item.name, item) for item in generic], self.instrument.prior_covariance
-        )
+        return _table(self.instrument, self.references, extensions, self.replaced)
 
     def rough(self) -> _Rough:
         """Return the problem of the first steps, which need direction rather than accuracy."""
-        factor = rough_factor(self.diffractogram.two_theta)
-        binned = self.diffractogram if factor == 1 else self.diffractogram.binned(factor)
-        pattern = self.compile(starting_order(self.diffractogram), None, binned, ROUGH)
-        return _Rough(binned, Noise.of(binned), pattern)
+        whole = self.diffractogram
+        factor = rough_factor(whole.two_theta)
+        binned = whole if factor == 1 else whole.binned(factor)
+        covariance = self.instrument.prior_covariance
+        generic = _generic(
+            binned.two_theta.tobytes(),
+            (float(whole.two_theta[0]), float(whole.two_theta[-1])),
+            starting_order(whole),
+            replace(self.instrument, prior_covariance=None),
+            None if covariance is None else covariance.tobytes(),
+            self.references,
+            self.humps,
+            None if self.texture_axes is None else tuple(self.texture_axes),
+            self.replaced,
+        )
+        return _Rough(Noise.of(binned), generic)
 
-    def displaced(self, rough: _Rough, start: FloatArray) -> FloatArray:
-        """Return the start with the displacement at which its pattern, moved as it is, fits best.
+    def displaced(self, rough: _Rough) -> FloatArray:
+        """Return the generic start with the displacement at which its pattern, moved as it is, fits best.
 
         Lines that do not overlap the measured ones show a descent no way to them.
         """
-        pattern, noise = rough.pattern, rough.noise
-        x = pattern.two_theta
-        place = pattern.parameters.index("displacement")
-        tried = pattern.parameters.prior_su[place] * DISPLACEMENTS
-        lever = 2.0 * np.degrees(1.0) / self.instrument.radius_mm * np.cos(np.radians(0.5 * x))
-        moves = tried[:, None] * lever
-        n_phases = len(pattern.phases)
-        design = np.empty((tried.size, pattern.n_linear, x.size))
-        design[:, n_phases:] = pattern.background_columns
-        moved = np.empty(moves.shape)
-        for number, block in enumerate(pattern.phase_columns(start, derivatives=False)):
-            interpolate_moved(x, block.pattern, moves, moved)
-            design[:, number] = moved
-        guess, upper = smoothed(noise.observed), np.full(pattern.n_linear, np.inf)
-        heights = [
-            noise.deviance(solve_linear(trial, noise, pattern.linear_lower, upper, guess, 1)[1]) for trial in design
-        ]
-        best = start.copy()
-        best[place] += tried[int(np.argmin(heights))]
+        pattern, noise, generic = rough.pattern, rough.noise, rough.generic
+        heights = np.empty(generic.displacements.size)
+        solved = try_patterns(
+            generic.moved,
+            pattern.background_columns,
+            noise.observed,
+            noise.gain,
+            noise.fixed_su,
+            noise.floor,
+            pattern.linear_lower,
+            np.full(pattern.n_linear, np.inf),
+            smoothed(noise.observed),
+            heights,
+        )
+        if not solved:
+            raise FitError(UNDETERMINED)
+        best = pattern.parameters.start.copy()
+        best[pattern.parameters.index("displacement")] += generic.displacements[int(np.argmin(heights))]
         return best
 
     def carried(self, near: FitResult) -> FloatArray | None:
@@ -392,7 +472,7 @@ class _Problem:
     def refined(self, terms: int, values: FloatArray, evaluations: int, extensions: tuple[Extension, ...]) -> _Run:
         """Minimise the whole problem from `values` until the background order and the frozen model hold."""
         for _ in range(MAX_COMPILATIONS):
-            pattern = self.compile(terms, values, extensions=extensions)
+            pattern = self.compile(terms, values, extensions)
             minimum = minimise(pattern, self.noise, values)
             values = minimum.point.values
             evaluations += minimum.steps + 1

@@ -41,6 +41,7 @@ from xrdz.crystal import (
     pair_products,
     reflections,
 )
+from xrdz.descent import reflect_phase
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
 from xrdz.kernel import AXIAL, GAUSS_SQUARED, LORENTZ, PATTERN, POSITION, SATELLITE
@@ -54,7 +55,6 @@ from xrdz.reflection import (
     GAUSS,
     WIDTH,
     inverse_d_squared_and_jacobian,
-    reflect,
 )
 from xrdz.wavelength import Wavelength, emission_profile
 
@@ -209,8 +209,8 @@ class PhaseModel:
         return self.reference.mass_per_cell * volume / self.normalisation
 
     @cached_property
-    def compiled_inputs(self) -> tuple[Any, ...]:
-        """Arguments of `reflection.reflect` that no parameter changes, from `chain` on."""
+    def reflecting(self) -> Addressed:
+        """The arrays that make reflections of parameters, the first rows of `table`; windows and combs play no part."""
         sine = np.sin(self.theta)
         polarized = np.cos(2.0 * self.theta) ** 2
         angles = np.stack(
@@ -223,10 +223,10 @@ class PhaseModel:
             )
         )
         begins = np.cumsum([0, *(axis.cos_squared.size for axis in self.textures[:-1])])
-        return (
+        return addressed(
+            self.indices,
             cell_from_free(self.reference.crystal_system),
-            self.instrument.wavelength.principal,
-            self.instrument.radius_mm,
+            np.array(full_cell(self.reference.crystal_system, [0.0] * self.n_cell)),
             angles,
             np.array(self.instrument.lorentz),
             self.pair_intensity,
@@ -238,26 +238,16 @@ class PhaseModel:
             np.array([begin + axis.offset for begin, axis in zip(begins, self.textures, strict=True)]),
             np.array([shape.kind == "size" for shape in self.shapes], dtype=np.int64),
             np.array([shape.values for shape in self.shapes]).reshape(len(self.shapes), self.theta.size),
-            np.ascontiguousarray(self.legendre),
+            self.legendre,
+            self.parameter_index,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle holds: addresses of this process's arrays are no part of it."""
-        return {name: value for name, value in vars(self).items() if name != "table"}
-
     @cached_property
-    def table(self) -> tuple[IntArray, tuple[NDArray[Any], ...]]:
+    def table(self) -> Addressed:
         """Addresses and sizes of the arrays the compiled descent reads, (fields, 3), and the arrays themselves."""
-        chain, _, _, angles, lorentz, *rest = self.compiled_inputs
-        constant = np.array(full_cell(self.reference.crystal_system, [0.0] * self.n_cell))
+        rows, kept = self.reflecting
         comb = self.comb
-        arrays = (
-            self.indices,
-            chain,
-            constant,
-            angles,
-            lorentz,
-            *rest,
+        more_rows, more = addressed(
             self.half_window,
             self.first,
             self.last,
@@ -275,19 +265,28 @@ class PhaseModel:
             comb.mean_lorentz,
             comb.variance,
             self.basis,
-            self.parameter_index,
             self.row_parameter,
         )
-        kept = tuple(np.ascontiguousarray(array) for array in arrays)
-        return np.array([entry_of(array) for array in kept], dtype=np.int64), kept
+        return np.concatenate((rows, more_rows)), (*kept, *more)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds: addresses of this process's arrays are no part of it."""
+        return {name: value for name, value in vars(self).items() if name not in ("table", "reflecting")}
 
     def evaluate(self, values: FloatArray, *, derivatives: bool = True) -> tuple[ReflectionState, FloatArray]:
         """Return the reflections and the coefficient of each slope, (rows, reflections), none without derivatives."""
         state = np.empty((5, self.theta.size))
         rows = np.empty((self.n_rows if derivatives else 0, self.theta.size))
-        common, own = values[: len(self.instrument.parameters)], values[self.parameter_index]
-        arguments = (self.indices, np.array(self.cell(values)), *self.compiled_inputs, common, own, state, rows)
-        reflect(*arguments)
+        instrument = self.instrument
+        reflect_phase(
+            self.reflecting[0],
+            values,
+            len(instrument.parameters),
+            instrument.wavelength.principal,
+            instrument.radius_mm,
+            state,
+            rows,
+        )
         return ReflectionState(state[CENTRE], state[BRAGG], state[GAUSS], state[WIDTH], state[AREA]), rows
 
     def extension_rows(self, extensions: Sequence[Extension], values: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -334,6 +333,16 @@ class PhaseModel:
         ]
         rows: FloatArray = state.intensity * np.array(slopes).reshape(len(slopes), self.theta.size)
         return rows
+
+
+Addressed = tuple[IntArray, tuple[NDArray[Any], ...]]
+"""Rows of address, rows and columns, and the arrays they belong to, which stay alive with them."""
+
+
+def addressed(*arrays: NDArray[Any]) -> Addressed:
+    """Return arrays as compiled code takes them by address."""
+    kept = tuple(np.ascontiguousarray(array) for array in arrays)
+    return np.array([entry_of(array) for array in kept], dtype=np.int64), kept
 
 
 def lorentz_polarization(theta: FloatArray, *, polarization: float) -> FloatArray:
@@ -576,6 +585,5 @@ def compile_phase(
         core_last=core_last,
         comb=comb,
     )
-    # What `compiled_inputs` holds does not depend on windows or combs: it is worked out once.
-    vars(done)["compiled_inputs"] = blank.compiled_inputs
+    vars(done)["reflecting"] = blank.reflecting
     return done
