@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from xrdz.compiled import BoolArray, FloatArray, FloatRows, compiled
+from xrdz.compiled import BoolArray, FloatArray, FloatRows, IntArray, compiled
 
 
 @compiled
@@ -157,6 +157,16 @@ def solve_lower_transposed(factor: FloatRows, solution: FloatArray) -> None:
         solution[i] /= factor[i, i]
         for k in range(i):
             solution[k] -= factor[i, k] * solution[i]
+
+
+@compiled
+def solve_leading(factor: FloatRows, half: FloatArray, ends: IntArray, out: FloatRows) -> None:
+    """Set each row of `out` to the solution of L^T x = half over a leading block of the size in `ends`, zero behind."""
+    for row in range(ends.size):
+        end = ends[row]
+        out[row, :end] = half[:end]
+        out[row, end:] = 0.0
+        solve_lower_transposed(factor, out[row, :end])
 
 
 @compiled

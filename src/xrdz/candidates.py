@@ -182,8 +182,9 @@ def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tupl
     displaced = 2.0 * math.degrees(1.0) / instrument.radius_mm * result.value("displacement")
     moves = lever * strains[:, None] - (result.value("zero") - displaced * np.cos(np.radians(0.5 * x)))
     found = []
+    points = x.tobytes()
     for reference in references:
-        nominal = nominal_pattern(reference, instrument, x.tobytes())
+        nominal = nominal_pattern(reference, instrument, points)
         if nominal is None:
             continue
         unit, per_scale = nominal

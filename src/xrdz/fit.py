@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from xrdz.algebra import interpolate_moved, solve_lower, solve_lower_transposed, sums_of_points
+from xrdz.algebra import interpolate_moved, solve_leading, solve_lower, sums_of_points
 from xrdz.anisotropy import Extension
 from xrdz.descent import try_patterns
 from xrdz.diffractogram import Diffractogram, FloatArray
@@ -557,21 +557,19 @@ class _Problem:
         solve_lower(factor, half)
         explained = np.cumsum(half**2)
         orders = tuple(range(4, most + 1))
-        ends = [free.size - most + terms for terms in orders]
+        ends = free.size - most + np.array(orders)
         freedom = max(noise.observed.size - normal.shape[0], 1)
         total = minimum.point.objective + explained[free.size - most + n_now - 1]
         spread = max((total - explained[-1]) / freedom, 1.0)
-        criterion = np.array([(total - explained[end - 1]) / spread for end in ends]) + 2.0 * np.array(orders)
+        criterion = (total - explained[ends - 1]) / spread + 2.0 * np.array(orders)
         probability = np.exp(-0.5 * (criterion - criterion.min()))
         probability /= probability.sum()
         steps = np.zeros((len(orders), n_phases + table.size))
         body_free = free[free < n_phases + table.size]
-        for row, end in enumerate(ends):
-            if probability[row] > 1e-4:
-                solution = half[:end].copy()
-                solve_lower_transposed(factor, solution)
-                solution /= scale[:end]
-                steps[row, body_free] = solution[: body_free.size]
+        probable = np.flatnonzero(probability > 1e-4)
+        solutions = np.empty((probable.size, free.size))
+        solve_leading(factor, half, ends[probable], solutions)
+        steps[np.ix_(probable, body_free)] = (solutions / scale)[:, : body_free.size]
         return OrderChoice(orders, criterion, probability, steps)
 
     def finish(self, run: _Run, second_start: bool) -> FitResult:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -100,9 +101,14 @@ class MassEstimate:
         result: FloatArray = self.masses / self.masses.sum()
         return result
 
+    @cached_property
+    def _stacked(self) -> FloatArray:
+        """Covariance matrices of the sources, (sources, p, p)."""
+        return np.array(list(self.sources.values()))
+
     def variances(self, gradient: FloatArray) -> dict[str, float]:
         """Return the variance of a quantity with this gradient by the masses, one entry per source."""
-        result = {name: float(gradient @ matrix @ gradient) for name, matrix in self.sources.items()}
+        result = dict(zip(self.sources, ((self._stacked @ gradient) @ gradient).tolist(), strict=True))
         result[MISFIT] = max(float(gradient @ self.robust @ gradient) - result[COUNTING], 0.0)
         return {name: max(value, 0.0) for name, value in result.items()}
 

@@ -310,7 +310,12 @@ def load_library() -> dict[str, Reference]:
 
 def library_sha256() -> str:
     """Return one hash over the ids and hashes of all references, for the record of an analysis."""
-    lines = sorted(f"{id} {entry['sha256']}" for id, entry in _entries().items())
+    return _library_sha256(user_folder(), library_folder())
+
+
+@lru_cache(maxsize=4)
+def _library_sha256(user: Path, shipped: Path) -> str:
+    lines = sorted(f"{id} {entry['sha256']}" for id, entry in (_user_entries(user) | _shipped_entries(shipped)).items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -415,6 +420,7 @@ def clear_caches() -> None:
     """Forget what was loaded, after the library or the user folder changed on disk."""
     _shipped_entries.cache_clear()
     _user_entries.cache_clear()
+    _library_sha256.cache_clear()
     _reference.cache_clear()
 
 
