@@ -55,9 +55,11 @@ def weighted_normal(
         w, y = weights[begin : begin + count], observed[begin : begin + count]
         for a in range(size):
             row = design[a, begin : begin + count]
-            total = 0.0
+            # A loop that stores and sums would add in another order where its arrays lie close together in memory.
             for i in range(count):
                 weighted[i] = row[i] * w[i]
+            total = 0.0
+            for i in range(count):
                 total += weighted[i] * y[i]
             right[a] += total
             for b in range(a + 1):

@@ -482,8 +482,9 @@ def descend(
             pull = 0.0
             for b in range(values.size):
                 pull += prior_precision[a, b] * (values[b] - prior_mean[b])
-                hessian[n_linear + a, n_linear + b] += prior_precision[a, b]
             gradient[n_linear + a] -= pull
+            for b in range(values.size):
+                hessian[n_linear + a, n_linear + b] += prior_precision[a, b]
         if first:
             total = 0.0
             for i in range(n):
