@@ -26,7 +26,7 @@ import pytest
 import xrdz as package
 from batch_inputs import ENVIRONMENT, documents, good_folder, numbers_of, quick_scan, table, xrdz
 from xrdz.archive import StoredScan, open_archive
-from xrdz.batching import Options, Request, SampleIndex, batch, chunks, open_request, plan_batch
+from xrdz.batching import LEAST_CHUNK, Options, Request, SampleIndex, batch, chunks, open_request, plan_batch
 from xrdz.commands.batch import Progress
 from xrdz.errors import InputError
 from xrdz.inputs import ScanInput, common_root, list_inputs
@@ -181,7 +181,7 @@ def test_a_share_that_is_none_is_refused(text: str) -> None:
         parse_shard(text)
 
 
-def test_short_runs_are_divided_among_all_workers_and_long_ones_into_hundreds(tmp_path: Path) -> None:
+def test_short_runs_are_divided_among_all_workers_and_long_ones_end_in_small_chunks(tmp_path: Path) -> None:
     good_folder(tmp_path, 16)
     request = Request([tmp_path], Method())
     plan = plan_batch(request, open_request(request)[0], Options())
@@ -189,7 +189,11 @@ def test_short_runs_are_divided_among_all_workers_and_long_ones_into_hundreds(tm
     assert [len(task.inputs) for task in chunks(with_parts, Options(), 2)] == [2] * 8
     assert [len(task.inputs) for task in chunks(with_parts, Options(chunk=7), 2)] == [7, 7, 2]
     many = replace(with_parts, todo=with_parts.todo * 100)
-    assert {len(task.inputs) for task in chunks(many, Options(), 2)} == {100}
+    sizes = [len(task.inputs) for task in chunks(many, Options(), 2)]
+    assert sum(sizes) == 1600
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 100
+    assert set(sizes[-3:-1]) == {LEAST_CHUNK}, "all workers end at about the same time"
 
 
 # --- the whole command ------------------------------------------------------------------------------------------------
