@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +158,45 @@ def test_every_compiled_function_says_what_it_takes() -> None:
                 assert set(item.parameters) <= known, item.name
                 assert set(item.results) <= set(compiled.NUMBERS), item.name
     assert found > 20
+
+
+def innermost_loops(source: str) -> Iterator[tuple[ast.For, str]]:
+    """Yield the loops without loops inside of every compiled function, each with the function's name."""
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef) or "compiled" not in map(ast.unparse, function.decorator_list):
+            continue
+        for loop in ast.walk(function):
+            if isinstance(loop, ast.For) and sum(isinstance(node, ast.For) for node in ast.walk(loop)) == 1:
+                yield loop, function.name
+
+
+def sums_and_stores(loop: ast.For) -> bool:
+    """Return whether a loop adds to a number and stores to an array at the loop's own place."""
+    counter = ast.unparse(loop.target)
+    sums = stores = False
+    for node in ast.walk(loop):
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        )
+        for target in targets:
+            counting = isinstance(node.value, ast.Constant)
+            sums |= isinstance(node, ast.AugAssign) and isinstance(target, ast.Name) and not counting
+            if isinstance(target, ast.Subscript):
+                names = {item.id for item in ast.walk(target.slice) if isinstance(item, ast.Name)}
+                stores |= counter in names
+    return sums and stores
+
+
+def test_no_compiled_loop_both_sums_and_stores() -> None:
+    """Its vectors would be given up where its arrays lie close together, and the sum be taken in another order."""
+    mixed = (
+        "@compiled\ndef f(a, b):\n    total = 0.0\n    for i in range(3):\n        b[i] = a[i]\n        total += b[i]\n"
+    )
+    assert [sums_and_stores(loop) for loop, _ in innermost_loops(mixed)] == [True]
+    wrong = [
+        f"{path.name}: {name}, line {loop.lineno}"
+        for path in sorted(SOURCE.glob("*.py"))
+        for loop, name in innermost_loops(path.read_text(encoding="utf-8"))
+        if sums_and_stores(loop)
+    ]
+    assert wrong == []
