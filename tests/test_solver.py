@@ -42,6 +42,7 @@ from xrdz.solver import (
     solve_linear,
     solve_positive_definite,
 )
+from xrdz.start import rough_problem
 
 # --- the bounded quadratic step ---------------------------------------------------------------------------------------
 
@@ -362,6 +363,24 @@ def test_the_order_of_the_phases_is_irrelevant(plain: FitResult) -> None:
     other = fitted(plain.diffractogram, references=phases()[::-1])
     assert abs(other.minimum.point.objective - plain.minimum.point.objective) < 2.0 * NEARLY
     assert abs(ln_ratio(other)[0] - ln_ratio(plain)[0]) < SAME_SU * ln_ratio(plain)[1]
+
+
+def test_scans_on_the_same_points_share_what_is_generic_and_others_do_not() -> None:
+    def generic(diffractogram: Diffractogram, **arguments: Any) -> object:
+        given: dict[str, Any] = {"instrument": instrument_model(), "references": tuple(phases())} | arguments
+        return rough_problem(diffractogram, humps=(), texture_axes=None, replaced=(), **given).generic
+
+    scan, x = counted(12), positions()
+    first = generic(scan)
+    assert generic(counted(13)) is first
+    assert generic(Diffractogram(x[:-3], scan.intensity[:-3])) is not first
+    instrument = instrument_model()
+    assert generic(scan, instrument=replace(instrument, radius_mm=2.0 * instrument.radius_mm)) is not first
+    covariance = np.diag([2.0 * item.prior_su**2 for item in instrument.parameters])
+    joint = generic(scan, instrument=replace(instrument, prior_covariance=covariance))
+    assert joint is not first
+    assert joint is not generic(scan, instrument=replace(instrument, prior_covariance=2.0 * covariance))
+    assert generic(scan, references=tuple(phases()[::-1])) is not first
 
 
 @settings(max_examples=4)

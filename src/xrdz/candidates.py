@@ -31,8 +31,7 @@ from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.errors import FitError, InputError
 from xrdz.findings import Code, Finding, info
 from xrdz.fit import FitResult, Status, fit, posterior_covariance
-from xrdz.parameters import ParameterTable
-from xrdz.pattern import InstrumentModel, compile_pattern, phase_parameters
+from xrdz.pattern import InstrumentModel, compile_pattern, parameter_table
 from xrdz.profile import ROUGH
 from xrdz.quantify import COUNTING, MassEstimate, estimate_masses, mass_jacobian
 from xrdz.reference import Reference
@@ -234,7 +233,7 @@ def nominal_pattern(
 
     It depends on nothing that is refined, so the scans of a batch share it.
     """
-    table = ParameterTable.of([*instrument.parameters, *phase_parameters(reference)])
+    table = parameter_table(instrument, [reference])
     x = np.frombuffer(two_theta)
     empty = Diffractogram(x, np.ones(x.size))
     with contextlib.suppress(InputError):
@@ -298,9 +297,7 @@ def _refined(
     before = [phase for phase in result.pattern.phases if phase.id not in {*without, *(item.id for item in added)}]
     references = (*(phase.reference for phase in before), *added)
     instrument = result.pattern.instrument
-    table = ParameterTable.of(
-        [*instrument.parameters, *(item for each in references for item in phase_parameters(each))]
-    )
+    table = parameter_table(instrument, references)
     start = table.start.copy()
     known = result.pattern.parameters
     stretched = {f"{id}.{edge}": 1.0 + strain for id, strain in strains.items() for edge in "abc"}

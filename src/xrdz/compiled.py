@@ -157,6 +157,16 @@ def entry_of(array: NDArray[Any]) -> tuple[int, int, int]:
     return array.__array_interface__["data"][0], rows, columns
 
 
+Addressed = tuple[IntRows, tuple[NDArray[Any], ...]]
+"""Rows of address, rows and columns, and the arrays they belong to, which stay alive with them."""
+
+
+def addressed(*arrays: NDArray[Any]) -> Addressed:
+    """Return arrays as compiled code takes them by address; see `entry_of`."""
+    kept = tuple(np.ascontiguousarray(array) for array in arrays)
+    return np.array([entry_of(array) for array in kept], dtype=np.int64), kept
+
+
 # --- object files -----------------------------------------------------------------------------------------------------
 
 

@@ -16,16 +16,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xrdz.algebra import interpolate_moved, solve_leading, solve_lower, sums_of_points
+from xrdz.algebra import solve_leading, solve_lower, sums_of_points
 from xrdz.anisotropy import Extension
-from xrdz.descent import try_patterns
 from xrdz.diffractogram import Diffractogram, FloatArray
-from xrdz.errors import FitError, InputError
+from xrdz.errors import FitError
 from xrdz.evidence import WeighedExtension, entering, weigh_extensions
 from xrdz.parameters import Parameter, ParameterTable
 from xrdz.pattern import (
@@ -35,21 +34,14 @@ from xrdz.pattern import (
     ReflectionState,
     chebyshev_terms,
     compile_pattern,
-    grid_of,
-    phase_parameters,
+    parameter_table,
 )
-from xrdz.profile import ROUGH
 from xrdz.reference import Reference
-from xrdz.solver import UNDETERMINED, BoolArray, Minimum, Noise, minimise, smoothed, solve_positive_definite
+from xrdz.solver import BoolArray, Minimum, Noise, minimise, solve_positive_definite
+from xrdz.start import RoughProblem, rough_factor, rough_problem
 
 MAX_COMPILATIONS = 4
 LOOSE = 1.0
-DISPLACEMENTS = np.linspace(-3.0, 3.0, 13)
-"""Specimen displacements the fit may start from, in prior standard uncertainties."""
-
-ROUGH_STEP_DEG = 0.06
-"""Step to which neighbouring points are summed for the first part of a fit, about half a width."""
-
 SECOND_START_CHI2 = 1.15
 HOPELESS_CHI2, HOPELESS_SHARE = 15.0, 0.45
 """Deviance per degree of freedom, and R_wp after background, of a model that is not this scan's when both are exceeded;
@@ -149,22 +141,10 @@ class FitResult:
         return float(np.sqrt(max(self.covariance[place, place], 0.0)))
 
 
-def starting_order(diffractogram: Diffractogram) -> int:
-    """Return the number of Chebyshev terms a fit starts with: one per 9 degrees, six at least."""
-    span = diffractogram.two_theta[-1] - diffractogram.two_theta[0]
-    return int(np.clip(round(span / 9.0) + 2, 6, 14))
-
-
 def largest_order(diffractogram: Diffractogram) -> int:
     """Return the most Chebyshev terms tried: half a wave per 4 degrees, so that no term resembles a peak."""
     span = diffractogram.two_theta[-1] - diffractogram.two_theta[0]
     return int(np.clip(round(span / 4.0), 6, MOST_CHEBYSHEV))
-
-
-def rough_factor(two_theta: FloatArray) -> int:
-    """Return how many neighbouring points are summed for the first part of a fit."""
-    step = grid_of(two_theta.tobytes()).point_step
-    return int(np.clip(ROUGH_STEP_DEG // step, 1, max(two_theta.size // 600, 1)))
 
 
 def fit(
@@ -202,27 +182,24 @@ def fit(
         best = None if carried is None else problem.refined(near.pattern.n_chebyshev, carried, 0, ())
         if best is not None and not _suspicious(best):
             return problem.finish(problem.extended(best) if extend else best, False)
-    begin = problem.rough()
-    origin = problem.displaced(begin) if start is None else start
+    begin = rough_problem(
+        diffractogram,
+        instrument=instrument,
+        references=problem.references,
+        humps=problem.humps,
+        texture_axes=texture_axes,
+        replaced=problem.replaced,
+    )
+    origin = begin.displaced_start() if start is None else start
     best = problem.run(begin, origin)
     second = False
     if start is None and _suspicious(best):
-        annealed = problem.run(begin, annealed_start(begin.pattern))
+        annealed = problem.run(begin, begin.annealed_start())
         if annealed.minimum.point.objective < best.minimum.point.objective - 1e-2:
             best, second = annealed, True
     if extend and not is_hopeless(best.pattern, best.minimum, problem.noise):
         best = problem.extended(best)
     return problem.finish(best, second)
-
-
-def annealed_start(pattern: PatternModel) -> FloatArray:
-    """Return the generic start with widths broadened by about 0.3 deg, which widens each peak's basin."""
-    table = pattern.parameters
-    values = table.start.copy()
-    for phase in pattern.phases:
-        values[table.index(f"{phase.id}.size_gauss")] += 0.09
-        values[table.index(f"{phase.id}.size_lorentz")] += 0.1
-    return values
 
 
 @dataclass(frozen=True)
@@ -285,102 +262,6 @@ class Summed:
 
 
 @dataclass(frozen=True)
-class _Generic:
-    """What every fit of the same phases on the same points starts with, whatever was counted there.
-
-    Parameters
-    ----------
-    pattern : the model of summed points, with combs of few nodes, at the generic start
-    displacements : tried as a start, mm
-    moved : (displacements phases, n) the phases' patterns, moved as they are by each displacement
-    """
-
-    pattern: PatternModel
-    displacements: FloatArray
-    moved: FloatArray
-
-
-@dataclass(frozen=True)
-class _Rough:
-    """The problem the fit starts with: neighbouring points summed and what is generic."""
-
-    noise: Noise
-    generic: _Generic
-
-    @property
-    def pattern(self) -> PatternModel:
-        """Model of the summed points."""
-        return self.generic.pattern
-
-
-@lru_cache(maxsize=8)
-def _generic(
-    two_theta: bytes,
-    domain: tuple[float, float],
-    terms: int,
-    instrument: InstrumentModel,
-    prior_covariance: bytes | None,
-    references: tuple[Reference, ...],
-    humps: tuple[tuple[float, float], ...],
-    texture_axes: tuple[tuple[int, int, int] | None, ...] | None,
-    replaced: tuple[Parameter, ...],
-) -> _Generic:
-    """Return what is generic for the bytes of summed 2theta and of the instrument's joint prior covariance.
-
-    The scans of a batch mostly share one.
-    """
-    x = np.frombuffer(two_theta)
-    if prior_covariance is not None:
-        size = len(instrument.parameters)
-        instrument = replace(instrument, prior_covariance=np.frombuffer(prior_covariance).reshape(size, size))
-    table = _table(instrument, references, (), replaced)
-    pattern = compile_pattern(
-        Diffractogram(x, np.ones(x.size)),
-        instrument=instrument,
-        references=references,
-        n_chebyshev=terms,
-        humps=humps,
-        domain=domain,
-        texture_axes=texture_axes,
-        parameters=table,
-        accuracy=ROUGH,
-    )
-    displacements = table.prior_su[table.index("displacement")] * DISPLACEMENTS
-    lever = 2.0 * np.degrees(1.0) / instrument.radius_mm * np.cos(np.radians(0.5 * x))
-    moves = displacements[:, None] * lever
-    moved = np.empty((displacements.size, len(references), x.size))
-    one = np.empty(moves.shape)
-    for number, block in enumerate(pattern.phase_columns(table.start, derivatives=False)):
-        interpolate_moved(x, block.pattern, moves, one)
-        moved[:, number] = one
-    return _Generic(pattern, displacements, moved.reshape(-1, x.size))
-
-
-def _table(
-    instrument: InstrumentModel,
-    references: Sequence[Reference],
-    extensions: tuple[Extension, ...],
-    replaced: Sequence[Parameter],
-) -> ParameterTable:
-    """Return the nonlinear parameters of a model, some of the generic entries replaced.
-
-    Raises
-    ------
-    InputError
-        If a replacement is of no parameter.
-    """
-    generic = [
-        *instrument.parameters,
-        *(item for reference in references for item in phase_parameters(reference, extensions)),
-    ]
-    replacement = {item.name: item for item in replaced}
-    unknown = set(replacement) - {item.name for item in generic}
-    if unknown:
-        raise InputError(f"parameters {', '.join(sorted(unknown))} do not exist in this model")
-    return ParameterTable.of([replacement.get(item.name, item) for item in generic], instrument.prior_covariance)
-
-
-@dataclass(frozen=True)
 class _Problem:
     diffractogram: Diffractogram
     instrument: InstrumentModel
@@ -408,51 +289,7 @@ class _Problem:
 
     def table(self, extensions: tuple[Extension, ...]) -> ParameterTable:
         """Return the nonlinear parameters, with the replaced entries in place."""
-        return _table(self.instrument, self.references, extensions, self.replaced)
-
-    def rough(self) -> _Rough:
-        """Return the problem of the first steps, which need direction rather than accuracy."""
-        whole = self.diffractogram
-        factor = rough_factor(whole.two_theta)
-        binned = whole if factor == 1 else whole.binned(factor)
-        covariance = self.instrument.prior_covariance
-        generic = _generic(
-            binned.two_theta.tobytes(),
-            (float(whole.two_theta[0]), float(whole.two_theta[-1])),
-            starting_order(whole),
-            replace(self.instrument, prior_covariance=None),
-            None if covariance is None else covariance.tobytes(),
-            self.references,
-            self.humps,
-            None if self.texture_axes is None else tuple(self.texture_axes),
-            self.replaced,
-        )
-        return _Rough(Noise.of(binned), generic)
-
-    def displaced(self, rough: _Rough) -> FloatArray:
-        """Return the generic start with the displacement at which its pattern, moved as it is, fits best.
-
-        Lines that do not overlap the measured ones show a descent no way to them.
-        """
-        pattern, noise, generic = rough.pattern, rough.noise, rough.generic
-        heights = np.empty(generic.displacements.size)
-        solved = try_patterns(
-            generic.moved,
-            pattern.background_columns,
-            noise.observed,
-            noise.gain,
-            noise.fixed_su,
-            noise.floor,
-            pattern.linear_lower,
-            np.full(pattern.n_linear, np.inf),
-            smoothed(noise.observed),
-            heights,
-        )
-        if not solved:
-            raise FitError(UNDETERMINED)
-        best = pattern.parameters.start.copy()
-        best[pattern.parameters.index("displacement")] += generic.displacements[int(np.argmin(heights))]
-        return best
+        return parameter_table(self.instrument, self.references, extensions, self.replaced)
 
     def carried(self, near: FitResult) -> FloatArray | None:
         """Return the values of another fit as a start of this one, None where it has other phases."""
@@ -462,7 +299,7 @@ class _Problem:
             return None
         return near.values[[names.index(name) for name in table.names]]
 
-    def run(self, rough: _Rough, start: FloatArray) -> _Run:
+    def run(self, rough: RoughProblem, start: FloatArray) -> _Run:
         """Minimise the rough problem, then the whole one until frozen and refined angles agree."""
         minimum = minimise(rough.pattern, rough.noise, start, tolerance=LOOSE)
         orders = self.choose_order(rough.pattern, minimum, rough.noise)

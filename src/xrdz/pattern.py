@@ -20,8 +20,9 @@ from xrdz.anisotropy import Extension
 from xrdz.background import chebyshev_columns, hump_columns
 from xrdz.compiled import SingleRows
 from xrdz.diffractogram import Diffractogram, FloatArray
+from xrdz.errors import InputError
 from xrdz.kernel import PATTERN, add_whitened, sum_reflections
-from xrdz.parameters import ParameterTable
+from xrdz.parameters import Parameter, ParameterTable
 from xrdz.phase_model import (
     ASSUMED_RADIUS_MM,
     GLOBAL_NAMES,
@@ -48,6 +49,7 @@ __all__ = [
     "compile_pattern",
     "lagrange_stencil",
     "lorentz_polarization",
+    "parameter_table",
     "phase_parameters",
 ]
 
@@ -275,13 +277,7 @@ def compile_pattern(
     """
     two_theta = diffractogram.two_theta
     domain = domain or (float(two_theta[0]), float(two_theta[-1]))
-    table = parameters or ParameterTable.of(
-        [
-            *instrument.parameters,
-            *(item for reference in references for item in phase_parameters(reference, extensions)),
-        ],
-        instrument.prior_covariance,
-    )
+    table = parameters or parameter_table(instrument, references, extensions)
     values = table.start if at is None else at
     grid = grid_of(two_theta.tobytes())
     chebyshev = chebyshev_terms(two_theta.tobytes(), domain, max(n_chebyshev, MOST_CHEBYSHEV))[:n_chebyshev]
@@ -317,6 +313,30 @@ def compile_pattern(
         float(values[KAPPA]),
         float(values[SATELLITE_SHARE]),
     )
+
+
+def parameter_table(
+    instrument: InstrumentModel,
+    references: Sequence[Reference],
+    extensions: Sequence[Extension] = (),
+    replaced: Sequence[Parameter] = (),
+) -> ParameterTable:
+    """Return the nonlinear parameters of a model: the instrument's, then each phase's; `replaced` ones by name.
+
+    Raises
+    ------
+    InputError
+        If `replaced` names a parameter that does not exist.
+    """
+    generic = [
+        *instrument.parameters,
+        *(item for reference in references for item in phase_parameters(reference, extensions)),
+    ]
+    replacement = {item.name: item for item in replaced}
+    unknown = set(replacement) - {item.name for item in generic}
+    if unknown:
+        raise InputError(f"parameters {', '.join(sorted(unknown))} do not exist in this model")
+    return ParameterTable.of([replacement.get(item.name, item) for item in generic], instrument.prior_covariance)
 
 
 @lru_cache(maxsize=8)

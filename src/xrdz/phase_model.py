@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xrdz.anisotropy import Extension, shape_function
-from xrdz.compiled import entry_of
+from xrdz.compiled import Addressed, addressed
 from xrdz.crystal import (
     AxisAngles,
     Reflections,
@@ -335,16 +335,6 @@ class PhaseModel:
         return rows
 
 
-Addressed = tuple[IntArray, tuple[NDArray[Any], ...]]
-"""Rows of address, rows and columns, and the arrays they belong to, which stay alive with them."""
-
-
-def addressed(*arrays: NDArray[Any]) -> Addressed:
-    """Return arrays as compiled code takes them by address."""
-    kept = tuple(np.ascontiguousarray(array) for array in arrays)
-    return np.array([entry_of(array) for array in kept], dtype=np.int64), kept
-
-
 def lorentz_polarization(theta: FloatArray, *, polarization: float) -> FloatArray:
     """Return (1 + A cos^2 2theta) / (sin^2 theta cos theta) for Bragg-Brentano geometry; theta in rad."""
     factor: FloatArray = (1.0 + polarization * np.cos(2.0 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
@@ -585,5 +575,6 @@ def compile_phase(
         core_last=core_last,
         comb=comb,
     )
+    # What makes reflections does not depend on windows or combs: it is worked out once.
     vars(done)["reflecting"] = blank.reflecting
     return done
