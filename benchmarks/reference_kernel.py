@@ -1,6 +1,6 @@
 """The pattern model a second time, in plain numpy and scipy: slow, and short enough to be checked by reading.
 
-    y(x) = sum_j I_j sum_n w_n V(x - x_j - o_n - kappa d_n; G_j^2 + g_n, L_j + l_n)
+    y(x) = sum_j I_j sum_n w_n V(x - x_j - o_n - kappa d_n + a_j t_n; G_j^2 + g_n, L_j + l_n)
 
 with V the Voigt function of scipy's Faddeeva function at every point: no window, no tail grid, no series. Structure
 factors are summed over atoms, texture over equivalents. Only the profile is differentiated by hand; how its centre,
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import wofz
 
+from xrdz import kernel
 from xrdz.anisotropy import shape_function
 from xrdz.conditions import conditions_of
 from xrdz.crystal import full_cell, metric_tensor
@@ -40,20 +41,22 @@ FWHM_SQUARED_PER_VARIANCE = 8.0 * math.log(2.0)
 
 @dataclass(frozen=True)
 class Peaks:
-    """Reflections of a phase at parameter values: centre (deg), Gaussian fwhm^2 (deg^2), Lorentzian fwhm, area."""
+    """Reflections of a phase at parameter values: centre, Gaussian fwhm^2, Lorentzian fwhm, area, depth; deg, deg^2."""
 
     centre: FloatArray
     gauss_squared: FloatArray
     lorentz: FloatArray
     area: FloatArray
+    depth: FloatArray
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """A reflection's profile: offset (deg), shift per kappa (deg), extra fwhm^2, extra width, share of the area."""
+    """A reflection's profile: offset (deg), shift per kappa (deg) and per depth, extra fwhm^2, extra width, share."""
 
     offset: FloatArray
     axial: FloatArray
+    depth: FloatArray
     gauss: FloatArray
     lorentz: FloatArray
     weight: FloatArray
@@ -145,7 +148,7 @@ def peaks_of(pattern: PatternModel, phase: PhaseModel, values: FloatArray) -> Pe
     centre += by_name["zero"]
 
     size, strain = 1.0 / np.cos(phase.theta), np.tan(phase.theta)
-    g = by_name["u"] * strain**2 + by_name["v"] * strain + by_name["w"]
+    g = by_name["u"] * strain**2 + by_name["v"] * strain + by_name["w"] + by_name["defocus"] / strain**2
     x, y = instrument.lorentz
     lorentz = x * strain + y * size
     size, strain = size * anisotropy(phase, by_name, "size"), strain * anisotropy(phase, by_name, "strain")
@@ -168,7 +171,7 @@ def peaks_of(pattern: PatternModel, phase: PhaseModel, values: FloatArray) -> Pe
         if name.startswith(f"{identifier}.texture_"):
             axis = next(item.axis for item in phase.textures if name.endswith("_" + "".join(map(str, item.axis))))
             area *= march_dollase(phase, axis, value)
-    return Peaks(centre, gauss_squared, lorentz, area)
+    return Peaks(centre, gauss_squared, lorentz, area, by_name["transparency"] * np.sin(2.0 * phase.theta))
 
 
 def anisotropy(phase: PhaseModel, by_name: Mapping[str, float], kind: str) -> FloatArray:
@@ -208,11 +211,12 @@ def compiled_nodes(pattern: PatternModel, phase: PhaseModel, values: FloatArray)
     comb = phase.comb
     weight = comb.weight + (named(pattern, values)["satellite"] - pattern.frozen_satellite) * comb.slope
     parts = [slice(int(a), int(b)) for a, b in zip(comb.start[:-1], comb.start[1:], strict=True)]
-    return [Nodes(comb.offset[k], comb.axial[k], comb.gauss[k], comb.lorentz[k], weight[k]) for k in parts]
+    rows = (kernel.NODE_OFFSET, kernel.NODE_AXIAL, kernel.NODE_DEPTH, kernel.NODE_GAUSS, kernel.NODE_LORENTZ)
+    return [Nodes(*(comb.nodes[row, k] for row in rows), weight[k]) for k in parts]
 
 
 def dense_nodes(pattern: PatternModel, phase: PhaseModel, values: FloatArray, order: int = 8) -> list[Nodes]:
-    """Return one node per emission Lorentzian and pair of axial angles, without merging and moment matching.
+    """Return one node per emission Lorentzian, pair of axial angles and depth, without merging and moment matching.
 
     With tan-weighted terms of profile.py: shift / kappa = (t'^2 tan(theta) - t^2 cot(theta)) / 4, where t / sqrt 2 has
     the cubic B-spline density on [0, 1]; two Gauss-Legendre rules of `order` points cover its two pieces.
@@ -230,22 +234,25 @@ def dense_nodes(pattern: PatternModel, phase: PhaseModel, values: FloatArray, or
     by_name = named(pattern, values)
     areas = np.array(line_areas(pattern, phase, by_name, by_name["satellite"]))
     areas /= areas.sum(axis=0)
+    depth, depth_share = np.polynomial.laguerre.laggauss(order)
+    flat = (math.radians(pattern.instrument.divergence_deg)) ** 2 / 6.0 * DEGREE
     result = []
     for j, theta in enumerate(phase.theta):
         shift = 0.25 * DEGREE * (np.tan(theta) * t_squared[None, :] - t_squared[:, None] / np.tan(theta)).ravel()
         line_theta = [math.asin(math.sin(theta) * line.angstrom / principal) for line in profile]
-        offsets = [2.0 * DEGREE * (angle - theta) for angle in line_theta]
+        offsets = [2.0 * DEGREE * (angle - theta) - flat / math.tan(theta) for angle in line_theta]
         widths = [
             2.0 * DEGREE * line.fwhm / line.angstrom * math.tan(angle)
             for line, angle in zip(profile, line_theta, strict=True)
         ]
         result.append(
             Nodes(
-                np.repeat(offsets, shift.size),
-                np.tile(shift, len(profile)),
-                np.zeros(shift.size * len(profile)),
-                np.repeat(widths, shift.size),
-                (areas[:, j, None] * pairs).ravel(),
+                np.repeat(offsets, shift.size * order),
+                np.tile(np.repeat(shift, order), len(profile)),
+                np.tile(-depth, shift.size * len(profile)),
+                np.zeros(shift.size * order * len(profile)),
+                np.repeat(widths, shift.size * order),
+                np.multiply.outer(areas[:, j, None] * pairs, depth_share).ravel(),
             )
         )
     return result
@@ -268,10 +275,10 @@ def phase_columns(pattern: PatternModel, phase: PhaseModel, values: FloatArray, 
     x = pattern.two_theta
     columns = np.zeros((1 + len(names), x.size))
     for j, own in enumerate(nodes):
-        shape, by_centre, by_gauss, by_lorentz, by_kappa, by_satellite = np.zeros((6, x.size))
+        shape, by_centre, by_gauss, by_lorentz, by_kappa, by_satellite, by_depth = np.zeros((7, x.size))
         for k in range(own.weight.size):
             value, slope, gauss_slope, lorentz_slope = voigt_and_derivatives(
-                x - (peaks.centre[j] + own.offset[k] + values[kappa] * own.axial[k]),
+                x - (peaks.centre[j] + own.offset[k] + values[kappa] * own.axial[k] + peaks.depth[j] * own.depth[k]),
                 peaks.gauss_squared[j] + own.gauss[k],
                 peaks.lorentz[j] + own.lorentz[k],
             )
@@ -280,11 +287,15 @@ def phase_columns(pattern: PatternModel, phase: PhaseModel, values: FloatArray, 
             by_gauss += own.weight[k] * gauss_slope
             by_lorentz += own.weight[k] * lorentz_slope
             by_kappa += own.weight[k] * own.axial[k] * slope
+            by_depth += own.weight[k] * own.depth[k] * slope
             by_satellite += node_slopes[j][k] * value
         columns[0] += peaks.area[j] * shape
         for place, by in enumerate(slopes):
             columns[1 + place] += by.area[j] * shape + peaks.area[j] * (
-                by.centre[j] * by_centre + by.gauss_squared[j] * by_gauss + by.lorentz[j] * by_lorentz
+                by.centre[j] * by_centre
+                + by.gauss_squared[j] * by_gauss
+                + by.lorentz[j] * by_lorentz
+                + by.depth[j] * by_depth
             )
         columns[1 + kappa] += peaks.area[j] * by_kappa
         columns[1 + satellite] += peaks.area[j] * by_satellite
@@ -318,6 +329,7 @@ def peak_slopes(pattern: PatternModel, phase: PhaseModel, values: FloatArray, pl
         (upper.gauss_squared - lower.gauss_squared) / width,
         (upper.lorentz - lower.lorentz) / width,
         (upper.area - lower.area) / width,
+        (upper.depth - lower.depth) / width,
     )
 
 

@@ -255,7 +255,7 @@ def calibrate(
     item = _reference_of(identifier)
     standard = standard_of(identifier.lower(), item)
     known = replace(start or Instrument(), resolution=None, intensity_response=None)
-    conditions = conditions_of(diffractogram, known)
+    conditions = conditions_of(diffractogram, known, (item,))
     cropped = diffractogram.cropped(two_theta)
     parameters = standard_parameters(standard, item, diffractogram.metadata.get("temperature_k"))
     result = _fitted(cropped, conditions, item, parameters, 0)
@@ -271,6 +271,8 @@ def calibrate(
         wavelength=known.wavelength or diffractogram.wavelength,
         monochromator_two_theta_deg=known.monochromator_two_theta_deg
         or diffractogram.metadata.get("monochromator_two_theta_deg"),
+        divergence_slit_deg=known.divergence_slit_deg or diffractogram.metadata.get("divergence_slit_deg"),
+        detector_opening_deg=known.detector_opening_deg or diffractogram.metadata.get("detector_opening_deg"),
         resolution=resolution,
         intensity_response=response_of(result, covariance),
         calibration=_record(diffractogram, standard),
@@ -413,9 +415,9 @@ def resolution_of(result: FitResult, item: Reference, standard: Standard, covari
             "the axial divergence ended at zero, so the low angles say nothing of it; start the range at a lower angle"
         )
     axial = math.sqrt(kappa)
-    names = ("u", "v", "w", "x", "y", "axial", "zero_deg")
-    fitted = ("u", "v", "w", f"{item.id}.strain_lorentz", f"{item.id}.size_lorentz", "kappa", "zero")
-    slope = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.5 / axial, 1.0])
+    names = ("u", "v", "w", "x", "y", "axial", "zero_deg", "defocus")
+    fitted = ("u", "v", "w", f"{item.id}.strain_lorentz", f"{item.id}.size_lorentz", "kappa", "zero", "defocus")
+    slope = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.5 / axial, 1.0, 1.0])
     places = [result.names.index(name) for name in fitted]
     joint = covariance[np.ix_(places, places)] * slope * slope[:, None]
     joint[3, 3] += (strain.su or 0.0) ** 2

@@ -3,7 +3,7 @@
 The file is believed first, then the method; what neither says is assumed with a finding or refined against a weak
 prior. What `xrdz calibrate` found enters as priors with their joint covariance, never as fixed values:
 
-    u, v, w, zero        as they are
+    u, v, w, zero, defocus  as they are
     axial = (S + H) / L  as kappa = axial^2, su(kappa) = 2 axial su(axial)
     x, y                 held; each phase's own Lorentzian widths stand on top of them
     ln(response)         as Legendre coefficients from the first degree on; degree 0 is part of the scales
@@ -12,6 +12,7 @@ prior. What `xrdz calibrate` found enters as priors with their joint covariance,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,8 @@ from xrdz.findings import Code, Finding, info, warning
 from xrdz.instrument import Instrument, IntensityResponse, Resolution
 from xrdz.parameters import Parameter
 from xrdz.pattern import ASSUMED_RADIUS_MM, InstrumentModel
+from xrdz.profile import DEGREE, defocus_of
+from xrdz.reference import Reference
 from xrdz.wavelength import SATELLITE_SHARE, Wavelength, wavelength_from_name
 
 ZERO_SU_DEG = 0.02
@@ -35,11 +38,19 @@ The bound lies below zero: a bound at zero would make the estimate positive on a
 AXIAL_KAPPA = (0.0015, 0.0015)
 """Prior of kappa without any hint: Soller slits between none to speak of and 5 degrees."""
 
+DEFOCUS_SU = 1e-4
+"""Least su of the defocus (deg^2): a linear detector of 3 degrees behind a slit of 1 degree, which no file named."""
+
+PACKING, PACKING_SU = 0.5, 0.3
+"""Share of the solid in a pressed or loaded powder, and its relative standard uncertainty: 0.3 to 0.7 are met."""
+
+OPAQUE = (1e-4, 1e-4)
+"""Prior of the transparency (deg) where no phase is known: none to speak of."""
 
 SMALLEST_EIGENVALUE = 1e-10
 """Of a calibration's correlation matrix; a smaller one is rounding or no covariance at all."""
 
-RESOLUTION_NAMES = {"u": "u", "v": "v", "w": "w", "axial": "kappa", "zero_deg": "zero"}
+RESOLUTION_NAMES = {"u": "u", "v": "v", "w": "w", "axial": "kappa", "zero_deg": "zero", "defocus": "defocus"}
 """Refined parameter of each calibrated one that is not held."""
 
 
@@ -51,8 +62,10 @@ class Conditions:
     findings: tuple[Finding, ...]
 
 
-def conditions_of(diffractogram: Diffractogram, instrument: Instrument) -> Conditions:
-    """Return the instrument model for a scan."""
+def conditions_of(
+    diffractogram: Diffractogram, instrument: Instrument, references: Sequence[Reference] = ()
+) -> Conditions:
+    """Return the instrument model for a scan of a powder of some phases; see `transparency_prior` for those."""
     findings: list[Finding] = []
     wavelength = _wavelength(diffractogram, instrument, findings)
     metadata = diffractogram.metadata
@@ -70,12 +83,20 @@ def conditions_of(diffractogram: Diffractogram, instrument: Instrument) -> Condi
     if monochromator is None:
         monochromator = metadata.get("monochromator_two_theta_deg")
     soller = instrument.soller_deg or metadata.get("soller_deg")
+    divergence = instrument.divergence_slit_deg or metadata.get("divergence_slit_deg") or 0.0
+    detector = instrument.detector_opening_deg or metadata.get("detector_opening_deg") or 0.0
     resolution = instrument.resolution or Resolution()
     lorentz = (
         resolution.x.value if resolution.x is not None else 0.0,
         resolution.y.value if resolution.y is not None else 0.0,
     )
-    priors = global_priors(resolution, soller, None if monochromator is None else float(monochromator))
+    priors = global_priors(
+        resolution,
+        soller,
+        None if monochromator is None else float(monochromator),
+        defocus=defocus_of(float(divergence), float(detector)),
+        transparency=transparency_prior(references, wavelength.principal, float(radius)),
+    )
     response = response_priors(instrument.intensity_response)
     model = InstrumentModel(
         wavelength=wavelength,
@@ -84,6 +105,7 @@ def conditions_of(diffractogram: Diffractogram, instrument: Instrument) -> Condi
         lorentz=lorentz,
         response=response,
         response_domain=instrument.intensity_response.two_theta if instrument.intensity_response else (0.0, 180.0),
+        divergence_deg=float(divergence),
         prior_covariance=joint_covariance((*priors, *response), resolution),
     )
     return Conditions(model, tuple(findings))
@@ -115,7 +137,12 @@ def _wavelength(diffractogram: Diffractogram, instrument: Instrument, findings: 
 
 
 def global_priors(
-    resolution: Resolution, soller_deg: float | None, monochromator_two_theta_deg: float | None
+    resolution: Resolution,
+    soller_deg: float | None,
+    monochromator_two_theta_deg: float | None,
+    *,
+    defocus: float = 0.0,
+    transparency: tuple[float, float] = OPAQUE,
 ) -> tuple[Parameter, ...]:
     """Return the priors of the global parameters, in the order of `phase_model.GLOBAL_NAMES`.
 
@@ -129,6 +156,9 @@ def global_priors(
     The polarization A is 1 without a monochromator. With one, a mosaic crystal gives cos^2(2 theta_m) and a perfect one
     |cos(2 theta_m)| (Azaroff 1955, Acta Cryst. 8, 701); real graphite lies between, so the prior is centred on the
     former with half the difference as its standard uncertainty.
+
+    The defocus is that of the stated openings, good to a half: a detector may use less of its length, and a specimen
+    less of the beam. `transparency` is its mean and su, deg.
     """
 
     def prior(name: str, estimate: Estimate | None, mean: float, su: float, low: float, high: float) -> Parameter:
@@ -161,7 +191,22 @@ def global_priors(
         Parameter("polarization", polarization, polarization, polarization_su, 0.0, 1.5),
         Parameter("satellite", SATELLITE_SHARE[0], SATELLITE_SHARE[0], SATELLITE_SHARE[1], 1e-4, 0.04),
         Parameter("overspill", 0.2, 0.12, 0.1, 0.02, 0.7),
+        prior("defocus", resolution.defocus, defocus, math.hypot(0.5 * defocus, DEFOCUS_SU), 0.0, 0.05),
+        Parameter("transparency", transparency[0], *transparency, 0.0, 2.0),
     )
+
+
+def transparency_prior(references: Sequence[Reference], wavelength: float, radius_mm: float) -> tuple[float, float]:
+    """Return mean and su of 1 / (2 mu R) in deg, mu being the attenuation of the packed powder.
+
+    The amounts are not known yet: mu is `PACKING` times the mean of the phases' linear attenuation coefficients, and
+    their spread adds to its uncertainty.
+    """
+    if not references:
+        return OPAQUE
+    attenuation = np.array([item.linear_attenuation(wavelength) for item in references])
+    mean = DEGREE / (2.0 * PACKING * float(attenuation.mean()) * 0.1 * radius_mm)
+    return mean, mean * math.hypot(PACKING_SU, float(np.std(np.log(attenuation))))
 
 
 def response_priors(response: IntensityResponse | None) -> tuple[Parameter, ...]:

@@ -25,10 +25,10 @@ from xrdz.compiled import (
     integer_rows,
     integers,
 )
-from xrdz.kernel import add_whitened, poisson_deviance, sum_reflections
-from xrdz.reflection import AREA, CENTRE, GAUSS, WIDTH, reflect
+from xrdz.kernel import AREA, NODE_SLOPE, NODE_WEIGHT, add_whitened, poisson_deviance, sum_reflections
+from xrdz.reflection import reflect
 
-N_FIELDS = 34
+N_FIELDS = 26
 (
     HKL,
     CHAIN,
@@ -52,16 +52,8 @@ N_FIELDS = 34
     CORE_FIRST,
     CORE_LAST,
     NODE_START,
-    NODE_OFFSET,
-    NODE_AXIAL,
-    NODE_GAUSS,
-    NODE_LORENTZ,
-    NODE_WEIGHT,
-    NODE_SLOPE,
-    MEAN_OFFSET,
-    MEAN_AXIAL,
-    MEAN_LORENTZ,
-    VARIANCE,
+    NODES,
+    MOMENTS,
     BASIS,
     ROW_PARAMETER,
 ) = range(N_FIELDS)
@@ -156,22 +148,20 @@ def _phase_columns(
 ) -> None:
     """Set the pattern of unit scale of one phase, and its slopes."""
     n_reflections = doubles(entry[S_SQUARED]).size
-    state, rows = np.empty((5, n_reflections)), np.empty((slopes.shape[0], n_reflections))
+    state, rows = np.empty((6, n_reflections)), np.empty((slopes.shape[0], n_reflections))
     reflect_phase(entry, values, n_common, wavelength, radius, state, rows)
-    node_weight, node_slope = doubles(entry[NODE_WEIGHT]), doubles(entry[NODE_SLOPE])
+    nodes = double_rows(entry[NODES])
     moved = values[SATELLITE_SHARE] - frozen_satellite
-    weight = np.empty(node_weight.size)
+    weight = np.empty(nodes.shape[1])
     for k in range(weight.size):
-        weight[k] = node_weight[k] + moved * node_slope[k]
+        weight[k] = nodes[NODE_WEIGHT, k] + moved * nodes[NODE_SLOPE, k]
     sum_reflections(
         x,
         coarse,
         run_first,
         run_cell,
         stencil,
-        state[CENTRE],
-        state[GAUSS],
-        state[WIDTH],
+        state,
         values[KAPPA],
         doubles(entry[HALF_WINDOW]),
         integers(entry[FIRST]),
@@ -179,16 +169,9 @@ def _phase_columns(
         integers(entry[CORE_FIRST]),
         integers(entry[CORE_LAST]),
         integers(entry[NODE_START]),
-        doubles(entry[NODE_OFFSET]),
-        doubles(entry[NODE_AXIAL]),
-        doubles(entry[NODE_GAUSS]),
-        doubles(entry[NODE_LORENTZ]),
+        nodes,
         weight,
-        node_slope,
-        doubles(entry[MEAN_OFFSET]),
-        doubles(entry[MEAN_AXIAL]),
-        doubles(entry[MEAN_LORENTZ]),
-        doubles(entry[VARIANCE]),
+        double_rows(entry[MOMENTS]),
         state[AREA],
         integers(entry[BASIS]),
         rows,

@@ -475,7 +475,17 @@ def _suspicious(run: _Run) -> bool:
 
 def bounds_that_matter(pattern: PatternModel, active: BoolArray) -> list[str]:
     """Return the parameters on a bound that is no natural zero of a width, an axial divergence or an amplitude."""
-    natural = ("size_lorentz", "strain_lorentz", "size_gauss", "strain_gauss", "kappa", "satellite", "overspill")
+    natural = (
+        "size_lorentz",
+        "strain_lorentz",
+        "size_gauss",
+        "strain_gauss",
+        "kappa",
+        "satellite",
+        "overspill",
+        "defocus",
+        "transparency",
+    )
     names = pattern.parameters.names
     return [
         name

@@ -34,19 +34,19 @@ from xrdz.fields import (
 from xrdz.files import write_whole
 from xrdz.wavelength import EMISSION_LINES, Wavelength, wavelength_from_name
 
-RESOLUTION_PARAMETERS = ("u", "v", "w", "x", "y", "axial", "zero_deg")
+RESOLUTION_PARAMETERS = ("u", "v", "w", "x", "y", "axial", "zero_deg", "defocus")
 
 
 @dataclass(frozen=True)
 class Resolution:
     """What the instrument alone does to a line, each value None when unknown.
 
-    Gaussian fwhm^2 = u tan^2(theta) + v tan(theta) + w (Caglioti, Paoletti & Ricci 1958, Nucl. Instrum. 3, 223);
-    Lorentzian fwhm = x tan(theta) + y / cos(theta).
+    Gaussian fwhm^2 = u tan^2(theta) + v tan(theta) + w + defocus cot^2(theta) (the first three: Caglioti, Paoletti &
+    Ricci 1958, Nucl. Instrum. 3, 223; the last: `profile`); Lorentzian fwhm = x tan(theta) + y / cos(theta).
 
     Parameters
     ----------
-    u, v, w : degrees^2 of 2theta
+    u, v, w, defocus : degrees^2 of 2theta
     x, y : degrees of 2theta
     axial : (S + H) / L, half heights of sample and detector slit over the radius (Finger, Cox & Jephcoat 1994)
     zero_deg : zero of the 2theta circle, degrees
@@ -60,6 +60,7 @@ class Resolution:
     y: Estimate | None = None
     axial: Estimate | None = None
     zero_deg: Estimate | None = None
+    defocus: Estimate | None = None
     parameters: tuple[str, ...] = ()
     covariance: tuple[tuple[float, ...], ...] = ()
 
@@ -90,6 +91,8 @@ class Instrument:
     wavelength : used when the scan's file does not give one
     monochromator_two_theta_deg : diffraction angle of the monochromator crystal, None without one
     soller_deg : opening of the Soller slits, a hint for the axial divergence
+    divergence_slit_deg : opening of a fixed divergence slit
+    detector_opening_deg : angle a linear detector spans, as far as it is used; None for a point detector
     calibration : how the file came about (standard, scan, date), free text under free keys
     """
 
@@ -98,6 +101,8 @@ class Instrument:
     wavelength: Wavelength | None = None
     monochromator_two_theta_deg: float | None = None
     soller_deg: float | None = None
+    divergence_slit_deg: float | None = None
+    detector_opening_deg: float | None = None
     resolution: Resolution | None = None
     intensity_response: IntensityResponse | None = None
     calibration: Mapping[str, str] = field(default_factory=dict)
@@ -110,6 +115,8 @@ class Instrument:
             "wavelength": None if self.wavelength is None else [list(line) for line in self.wavelength.lines],
             "monochromator_two_theta_deg": self.monochromator_two_theta_deg,
             "soller_deg": self.soller_deg,
+            "divergence_slit_deg": self.divergence_slit_deg,
+            "detector_opening_deg": self.detector_opening_deg,
             "resolution": None if self.resolution is None else _resolution_content(self.resolution),
             "intensity_response": None if self.intensity_response is None else _response(self.intensity_response),
             "calibration": dict(self.calibration) or None,
@@ -245,6 +252,7 @@ RESOLUTION_FIELDS = (
     Field("y", SIGNED, "Lorentzian width, 1/cos(theta) term, degrees; value or [value, su]."),
     Field("axial", SIGNED, "Axial divergence (S+H)/L, dimensionless; value or [value, su]."),
     Field("zero_deg", SIGNED, "Zero of the 2theta circle, degrees; value or [value, su]."),
+    Field("defocus", SIGNED, "Gaussian width, cot^2(theta) term, degrees^2; value or [value, su]."),
     Field(
         "parameters",
         list_of(choice(*RESOLUTION_PARAMETERS), "a list of resolution parameters"),
@@ -279,6 +287,16 @@ INSTRUMENT_FIELDS = (
         "soller_deg",
         number("an opening in degrees between 0 and 20", above=0.0, at_most=20.0),
         "Opening of the Soller slits, degrees; a hint for the axial divergence.",
+    ),
+    Field(
+        "divergence_slit_deg",
+        number("an opening in degrees between 0 and 10", above=0.0, at_most=10.0),
+        "Opening of a fixed divergence slit, degrees; with the detector's, a hint for the widths at low angles.",
+    ),
+    Field(
+        "detector_opening_deg",
+        number("an angle in degrees between 0 and 30", above=0.0, at_most=30.0),
+        "Angle a linear detector spans, degrees 2theta; absent: a point detector.",
     ),
     Field(
         "resolution",

@@ -2,13 +2,13 @@
 
 The profile of a reflection is a comb of Voigt functions of unit area,
 
-    P(x) = sum_n w_n V(x - c - o_n - kappa d_n; G^2 + g_n, L + l_n),    V = Re w(z) / (sigma sqrt(2 pi))
+    P(x) = sum_n w_n V(x - c - o_n - kappa d_n - a t_n; G^2 + g_n, L + l_n),    V = Re w(z) / (sigma sqrt(2 pi))
     z = (u + i gamma) / (sigma sqrt 2),   sigma^2 = G^2 / (8 ln 2),   gamma = L / 2
 
-whose nodes n run over the emission lines (offset o_n, natural width l_n) and the axial quadrature (shift d_n); g_n is
-the variance, as a squared Gaussian width, of what one node stands for. All
-derivatives follow from w'(z) = -2 z w + 2 i / sqrt(pi). The Faddeeva function w is Weideman's rational series near the
-centre (1994, SIAM J. Numer. Anal. 31, 1497) and the Laplace continued fraction outside.
+whose nodes n run over the emission lines (offset o_n, natural width l_n), the axial quadrature (shift d_n) and that of
+the depth (shift t_n in units of the reflection's a); g_n is the variance, as a squared Gaussian width, of what one node
+stands for. All derivatives follow from w'(z) = -2 z w + 2 i / sqrt(pi). The Faddeeva function w is Weideman's rational
+series near the centre (1994, SIAM J. Numer. Anal. 31, 1497) and the Laplace continued fraction outside.
 
 Lorentzian tails are never cut. With D = d + i gamma, the tail of the whole comb, of variance s^2 about its mean, is
 
@@ -37,8 +37,21 @@ TAPER_START = 0.4
 CENTRAL_REACH = 4.0
 """|Re z| and Im z inside which the series is used; it and the continued fraction outside are good to 7e-7 of w(0)."""
 
-PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL, SATELLITE = range(6)
-"""The six basis functions a derivative column can be a multiple of, in the order of the kernel's work arrays."""
+N_BASIS = 7
+PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL, SATELLITE, DEPTH = range(N_BASIS)
+"""The basis functions a derivative column can be a multiple of, in the order of the kernel's work arrays."""
+
+CENTRE, BRAGG, GAUSS, WIDTH, AREA, DEPTH_SCALE = range(6)
+"""Rows of the state of reflections: centre and Bragg angle (deg), G^2 (deg^2), L, area at unit scale, a (deg)."""
+
+N_NODE_ROWS = 7
+NODE_OFFSET, NODE_AXIAL, NODE_DEPTH, NODE_GAUSS, NODE_LORENTZ, NODE_WEIGHT, NODE_SLOPE = range(N_NODE_ROWS)
+"""Rows of the nodes of combs: offset (deg), shift per kappa (deg) and per a, extra squared Gaussian width (deg^2),
+Lorentzian width (deg), weight and its derivative by the share of the satellite."""
+
+N_MOMENTS = 5
+MEAN_OFFSET, MEAN_AXIAL, MEAN_DEPTH, MEAN_LORENTZ, VARIANCE = range(N_MOMENTS)
+"""Rows of the moments of combs: means over the nodes, and the variance (deg^2) where they were compiled."""
 
 _INVERSE_ROOT_PI = 1.0 / math.sqrt(math.pi)
 _VARIANCE_PER_FWHM_SQUARED = 1.0 / (8.0 * math.log(2.0))
@@ -71,9 +84,7 @@ def sum_reflections(
     run_first: IntArray,
     run_cell: IntArray,
     stencil: FloatRows,
-    centre: FloatArray,
-    gauss_squared: FloatArray,
-    lorentz: FloatArray,
+    state: FloatRows,
     kappa: float,
     half_window: FloatArray,
     first: IntArray,
@@ -81,16 +92,9 @@ def sum_reflections(
     core_first: IntArray,
     core_last: IntArray,
     node_start: IntArray,
-    node_offset: FloatArray,
-    node_axial: FloatArray,
-    node_gauss: FloatArray,
-    node_lorentz: FloatArray,
+    nodes: FloatRows,
     node_weight: FloatArray,
-    node_slope: FloatArray,
-    mean_offset: FloatArray,
-    mean_axial: FloatArray,
-    mean_lorentz: FloatArray,
-    variance: FloatArray,
+    moments: FloatRows,
     area: FloatArray,
     basis: IntArray,
     coefficient: FloatRows,
@@ -105,12 +109,12 @@ def sum_reflections(
     coarse : (m,) uniform coarse grid, degrees
     run_first, run_cell, stencil : (r + 1,), (r,), (4, n) runs of points between the same two points of the coarse grid,
         the first of the four points they are interpolated from, and the weights of those
-    centre, gauss_squared, lorentz : (j,) of each reflection, deg, deg^2, deg; half_window, first, last : its window;
-        core_first, core_last : where the comb itself is summed, beyond it T stands for it
-    node_start : (j + 1,) first node of each reflection; node_* : offset (deg), shift per
-        kappa (deg), extra squared Gaussian width (deg^2), Lorentzian width (deg), weight
-    node_slope : (nodes,) d weight / d satellite
-    mean_offset, mean_axial, mean_lorentz, variance : (j,) moments of the nodes, for the tail
+    state : (6, j) of each reflection, rows as named above; its area is not read
+    half_window, first, last : (j,) its window; core_first, core_last : where the comb itself is summed, beyond it T
+        stands for it
+    node_start : (j + 1,) first node of each reflection
+    nodes, moments : (7, nodes), (5, j), rows as named above
+    node_weight : (nodes,) at the present share of the satellite, instead of the row of `nodes`
     area : (j,) what each profile is multiplied by in `pattern`
     basis : (rows,) which basis function each column of `slopes` is a multiple of
     coefficient : (rows, j) the multiples
@@ -122,18 +126,20 @@ def sum_reflections(
     slopes[:, :] = 0.0
     tail, tail_slopes = np.zeros(n_coarse), np.zeros((rows, n_coarse), dtype=np.float32)
     size, most_nodes = n_coarse, 0
-    for j in range(centre.size):
+    for j in range(area.size):
         size = max(size, last[j] - first[j])
         most_nodes = max(most_nodes, node_start[j + 1] - node_start[j])
-    work, share = np.empty((6, size), dtype=np.float32), np.empty((4, size), dtype=np.float32)
-    node_state, block = np.empty((9, most_nodes), dtype=np.float32), np.empty(11 * BLOCK, dtype=np.float32)
+    work, share = np.empty((N_BASIS, size), dtype=np.float32), np.empty((4, size), dtype=np.float32)
+    node_state, block = np.empty((10, most_nodes), dtype=np.float32), np.empty(12 * BLOCK, dtype=np.float32)
     zones = np.zeros(5, dtype=np.int64)
     origin, inverse_step = coarse[0], 1.0 / (coarse[1] - coarse[0])
 
-    for j in range(centre.size):
-        c = centre[j] + mean_offset[j] + kappa * mean_axial[j]
-        g = 0.5 * (lorentz[j] + mean_lorentz[j])
-        v = gauss_squared[j] * _VARIANCE_PER_FWHM_SQUARED + variance[j]
+    for j in range(area.size):
+        centre, depth = state[CENTRE, j], state[DEPTH_SCALE, j]
+        mean_axial, mean_depth = moments[MEAN_AXIAL, j], moments[MEAN_DEPTH, j]
+        c = centre + moments[MEAN_OFFSET, j] + kappa * mean_axial + depth * mean_depth
+        g = 0.5 * (state[WIDTH, j] + moments[MEAN_LORENTZ, j])
+        v = state[GAUSS, j] * _VARIANCE_PER_FWHM_SQUARED + moments[VARIANCE, j]
         w = half_window[j]
         inner = TAPER_START * w
         start, count = first[j], last[j] - first[j]
@@ -143,18 +149,15 @@ def sum_reflections(
             left, right = _first_from(window, c - inner), _first_from(window, c + inner)
             _sum_nodes(
                 window[low:high],
-                centre[j],
-                gauss_squared[j],
-                lorentz[j],
+                centre,
+                state[GAUSS, j],
+                state[WIDTH, j],
                 kappa,
+                depth,
                 node_start[j],
                 node_start[j + 1],
-                node_offset,
-                node_axial,
-                node_gauss,
-                node_lorentz,
+                nodes,
                 node_weight,
-                node_slope,
                 derivatives,
                 node_state,
                 block,
@@ -166,7 +169,7 @@ def sum_reflections(
                 if begin < end:
                     _set_tail(window, begin, end, c, g, v, derivatives, share)
                     _taper(window, begin, end, c, w, 1.0, derivatives, share)
-                    _take(begin, end, mean_axial[j], derivatives, share, work)
+                    _take(begin, end, mean_axial, mean_depth, derivatives, share, work)
             # Between core and window edge only (1 - t) T is left.
             left, right = min(left, low), max(right, high)
             zones[0], zones[1], zones[2], zones[3], zones[4] = 0, left, low, right, count
@@ -178,7 +181,7 @@ def sum_reflections(
             _add(work[0, :count], area[j], pattern[start : start + count])
             for begin, end in ((0, low), (low, high), (high, count)):
                 is_tail = begin != low or end != high
-                _add_slopes(j, begin, end, start, is_tail, mean_axial[j], basis, coefficient, work, slopes)
+                _add_slopes(j, begin, end, start, is_tail, mean_axial, mean_depth, basis, coefficient, work, slopes)
         # The coarse grid carries t T: all of it far away, nothing near the centre.
         far_left, far_right = _cell(c - w, origin, inverse_step, n_coarse), _cell(c + w, origin, inverse_step, n_coarse)
         near_left = _cell(c - inner, origin, inverse_step, n_coarse)
@@ -190,7 +193,7 @@ def sum_reflections(
             first_tapered, last_tapered = (far_left, end) if side == 0 else (begin, far_right)
             _taper(coarse, first_tapered, last_tapered, c, w, 1.0, derivatives, work)
             _add(work[0, begin:end], area[j], tail[begin:end])
-            _add_slopes(j, begin, end, 0, True, mean_axial[j], basis, coefficient, work, tail_slopes)
+            _add_slopes(j, begin, end, 0, True, mean_axial, mean_depth, basis, coefficient, work, tail_slopes)
     _interpolate(run_first, run_cell, stencil, tail, tail_slopes, pattern, slopes)
 
 
@@ -220,50 +223,48 @@ def _sum_nodes(
     gauss_squared: float,
     lorentz: float,
     kappa: float,
+    depth: float,
     begin: int,
     end: int,
-    node_offset: FloatArray,
-    node_axial: FloatArray,
-    node_gauss: FloatArray,
-    node_lorentz: FloatArray,
+    nodes: FloatRows,
     node_weight: FloatArray,
-    node_slope: FloatArray,
     derivatives: bool,
     state: SingleRows,
     block: SingleArray,
     low: int,
     work: SingleRows,
 ) -> None:
-    """Set the six basis functions (6, from `low` on) of one reflection at its core `x` from the nodes begin..end.
+    """Set the basis functions (7, from `low` on) of one reflection at its core `x` from the nodes begin..end.
 
     Distances are taken in double precision, what follows from them in single: seven digits of a profile, where its
-    series has six. Points go in blocks of a fixed length through memory at fixed places, `block` (11 BLOCK,): offsets,
-    what `_series` and `_fraction` set, the six sums. Loops of known length over memory that is known not to overlap are
-    what a compiler makes vectors of.
-    `state` (9, nodes) is for what does not depend on the point.
+    series has six. Points go in blocks of a fixed length through memory at fixed places, `block` (12 BLOCK,): offsets,
+    what `_series` and `_fraction` set, the seven sums. Loops of known length over memory that is known not to overlap
+    are what a compiler makes vectors of. `state` (10, nodes) is for what does not depend on the point.
     """
     count = end - begin
     for k in range(count):
         node = begin + k
-        node_g2 = gauss_squared + node_gauss[node]
+        node_g2 = gauss_squared + nodes[NODE_GAUSS, node]
         inverse = math.sqrt(_HALF_PER_VARIANCE / node_g2)
         amplitude = node_weight[node] * inverse * _INVERSE_ROOT_PI
-        state[0, k] = node_offset[node] + kappa * node_axial[node]
+        axial, deep = nodes[NODE_AXIAL, node], nodes[NODE_DEPTH, node]
+        state[0, k] = nodes[NODE_OFFSET, node] + kappa * axial + depth * deep
         state[1, k] = inverse
-        state[2, k] = 0.5 * (lorentz + node_lorentz[node]) * inverse
+        state[2, k] = 0.5 * (lorentz + nodes[NODE_LORENTZ, node]) * inverse
         state[3, k] = amplitude
-        state[4, k] = node_slope[node] * inverse * _INVERSE_ROOT_PI
+        state[4, k] = nodes[NODE_SLOPE, node] * inverse * _INVERSE_ROOT_PI
         state[5, k] = 2.0 * amplitude * inverse
-        state[6, k] = node_axial[node]
+        state[6, k] = axial
         state[7, k] = -0.5 * amplitude / node_g2
         state[8, k] = CENTRAL_REACH / inverse
+        state[9, k] = deep
     for first in range(0, x.size, BLOCK):
         here = min(BLOCK, x.size - first)
         for i in range(here):
             block[i] = x[first + i] - centre
         for i in range(here, BLOCK):
             block[i] = block[here - 1]
-        for i in range(5 * BLOCK, 11 * BLOCK):
+        for i in range(5 * BLOCK, 12 * BLOCK):
             block[i] = _ZERO
         middle, half = _HALF * (block[0] + block[BLOCK - 1]), _HALF * (block[BLOCK - 1] - block[0])
         for k in range(count):
@@ -277,7 +278,8 @@ def _sum_nodes(
                 for i in range(BLOCK):
                     block[5 * BLOCK + i] += amplitude * block[BLOCK + i]
                 continue
-            slope, steep, axial, narrow = state[4, k], state[5, k], state[6, k], state[7, k]
+            slope, steep, sideways, narrow = state[4, k], state[5, k], state[6, k], state[7, k]
+            inward = state[9, k]
             level = _HALF * steep
             for i in range(BLOCK):
                 real, moved = block[BLOCK + i], steep * block[2 * BLOCK + i]
@@ -285,9 +287,10 @@ def _sum_nodes(
                 block[6 * BLOCK + i] += moved
                 block[7 * BLOCK + i] += narrow * block[4 * BLOCK + i]
                 block[8 * BLOCK + i] += level * block[3 * BLOCK + i]
-                block[9 * BLOCK + i] += axial * moved
+                block[9 * BLOCK + i] += sideways * moved
                 block[10 * BLOCK + i] += slope * real
-        for row in range(6 if derivatives else 1):
+                block[11 * BLOCK + i] += inward * moved
+        for row in range(N_BASIS if derivatives else 1):
             sink = work[row, low + first : low + first + here]
             for i in range(here):
                 sink[i] = block[(5 + row) * BLOCK + i]
@@ -448,16 +451,26 @@ def _taper(
 
 
 @compiled
-def _take(begin: int, end: int, mean_axial: float, derivatives: bool, share: SingleRows, work: SingleRows) -> None:
+def _take(
+    begin: int,
+    end: int,
+    mean_axial: float,
+    mean_depth: float,
+    derivatives: bool,
+    share: SingleRows,
+    work: SingleRows,
+) -> None:
     """Subtract the tail's share from what stands there."""
     for row in range(4 if derivatives else 1):
         source, target = share[row, begin:end], work[row, begin:end]
         for i in range(source.size):
             target[i] -= source[i]
     if derivatives:
-        source, target, multiple = share[POSITION, begin:end], work[AXIAL, begin:end], np.float32(mean_axial)
+        source, axial, deep = share[POSITION, begin:end], work[AXIAL, begin:end], work[DEPTH, begin:end]
+        sideways, inward = np.float32(mean_axial), np.float32(mean_depth)
         for i in range(source.size):
-            target[i] -= multiple * source[i]
+            axial[i] -= sideways * source[i]
+            deep[i] -= inward * source[i]
 
 
 @compiled
@@ -475,6 +488,7 @@ def _add_slopes(
     start: int,
     is_tail: bool,
     mean_axial: float,
+    mean_depth: float,
     basis: IntArray,
     coefficient: FloatRows,
     work: SingleRows,
@@ -482,12 +496,14 @@ def _add_slopes(
 ) -> None:
     """Add one reflection's basis functions begin..end, each times its coefficient, to the slopes from `start` on.
 
-    In the tail the satellite has no part, and axial divergence acts as a shift of the mean.
+    In the tail the satellite has no part, and axial divergence and depth act as shifts of the mean.
     """
     for row in range(slopes.shape[0]):
         factor, function = coefficient[row, j], basis[row]
         if is_tail and function == AXIAL:
             factor, function = factor * mean_axial, POSITION
+        elif is_tail and function == DEPTH:
+            factor, function = factor * mean_depth, POSITION
         if factor == 0.0 or (is_tail and function == SATELLITE):
             continue
         multiple = np.float32(factor)

@@ -24,6 +24,8 @@ UNITS: Mapping[str, str] = {
     "polarization": "1",
     "satellite": "1",
     "overspill": "sin(theta)",
+    "defocus": "deg^2",
+    "transparency": "deg",
     "a": "angstrom",
     "b": "angstrom",
     "c": "angstrom",

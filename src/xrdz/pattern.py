@@ -61,7 +61,7 @@ COARSE_FACTOR = 16
 MOST_CHEBYSHEV = 26
 """The most background terms the choice of the order tries."""
 
-DRIFT_ANGLE, DRIFT_LN_WIDTH, DRIFT_AXIAL = 0.02, 0.25, 0.05
+DRIFT_ANGLE, DRIFT_LN_WIDTH, DRIFT_SHIFT = 0.02, 0.25, 0.05
 """How far angles (deg), widths and axial shifts may move before the model is compiled again."""
 
 
@@ -202,9 +202,7 @@ class PatternModel:
             self.grid.run_first,
             self.grid.run_cell,
             self.grid.stencil,
-            state.centre,
-            state.gauss_squared,
-            state.lorentz,
+            state.rows,
             float(values[KAPPA]),
             phase.half_window,
             phase.first,
@@ -212,16 +210,9 @@ class PatternModel:
             phase.core_first,
             phase.core_last,
             comb.start,
-            comb.offset,
-            comb.axial,
-            comb.gauss,
-            comb.lorentz,
+            comb.nodes,
             comb.weight + (float(values[SATELLITE_SHARE]) - self.frozen_satellite) * comb.slope,
-            comb.slope,
-            comb.mean_offset,
-            comb.mean_axial,
-            comb.mean_lorentz,
-            comb.variance,
+            comb.moments,
             area,
             basis,
             coefficient,
@@ -232,8 +223,8 @@ class PatternModel:
     def drift(self, values: FloatArray) -> float:
         """Return how far the refined model has moved from where it was frozen, one being the most that is allowed.
 
-        The largest of: Bragg angle over `DRIFT_ANGLE`, ln of the total width over `DRIFT_LN_WIDTH`, and axial
-        shift over the width and `DRIFT_AXIAL`.
+        The largest of: Bragg angle over `DRIFT_ANGLE`, ln of the total width over `DRIFT_LN_WIDTH`, and the shifts by
+        axial divergence and depth over the width and `DRIFT_SHIFT`.
         """
         worst = 0.0
         axial = abs(float(values[KAPPA]) - self.frozen_kappa)
@@ -241,7 +232,8 @@ class PatternModel:
             state = self.peak_state(phase, values)
             angle = np.abs(state.bragg - 2.0 * DEGREE * phase.theta) / DRIFT_ANGLE
             width = np.abs(np.log(state.fwhm / phase.frozen_fwhm)) / DRIFT_LN_WIDTH
-            shift = axial * np.abs(phase.comb.mean_axial) / state.fwhm / DRIFT_AXIAL
+            deeper = np.abs(state.depth - phase.frozen_depth) * np.abs(phase.comb.mean_depth)
+            shift = (axial * np.abs(phase.comb.mean_axial) + deeper) / state.fwhm / DRIFT_SHIFT
             worst = max(worst, float(np.max(angle)), float(np.max(width)), float(np.max(shift)))
         return worst
 

@@ -44,33 +44,54 @@ from xrdz.crystal import (
 from xrdz.descent import reflect_phase
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import InputError
-from xrdz.kernel import AXIAL, GAUSS_SQUARED, LORENTZ, PATTERN, POSITION, SATELLITE
-from xrdz.parameters import Parameter
-from xrdz.profile import DEGREE, NO_COMB, Comb, CombAccuracy, profile_comb, total_width
-from xrdz.reference import Reference
-from xrdz.reflection import (
+from xrdz.kernel import (
     AREA,
+    AXIAL,
     BRAGG,
     CENTRE,
+    DEPTH,
+    DEPTH_SCALE,
     GAUSS,
+    GAUSS_SQUARED,
+    LORENTZ,
+    PATTERN,
+    POSITION,
+    SATELLITE,
     WIDTH,
-    inverse_d_squared_and_jacobian,
 )
+from xrdz.parameters import Parameter
+from xrdz.profile import DEGREE, NO_COMB, Comb, CombAccuracy, flat_specimen_error, profile_comb, total_width
+from xrdz.reference import Reference
+from xrdz.reflection import inverse_d_squared_and_jacobian
 from xrdz.wavelength import Wavelength, emission_profile
 
 IntArray = NDArray[np.int64]
 
 ASSUMED_RADIUS_MM = 200.0
 
-CORE_WIDTHS, CORE_SPREADS = 4.5, 3.0
-"""Half range in which a comb itself is summed, in widths and in standard deviations of its nodes."""
+CORE_WIDTHS, CORE_SPREADS, CORE_DEPTHS = 4.5, 3.0, 4.0
+"""Half range in which a comb itself is summed, in widths, in standard deviations of its nodes and in mean depths, whose
+exponential reaches further than its standard deviation tells."""
 
 WINDOW_REACHES = 2.0
 """Least half width of a window in core ranges."""
 
 CELL_RELATIVE_SU = 0.003
 CELL_ANGLE_SU = 0.3
-GLOBAL_NAMES = ("zero", "displacement", "u", "v", "w", "kappa", "roughness", "polarization", "satellite", "overspill")
+GLOBAL_NAMES = (
+    "zero",
+    "displacement",
+    "u",
+    "v",
+    "w",
+    "kappa",
+    "roughness",
+    "polarization",
+    "satellite",
+    "overspill",
+    "defocus",
+    "transparency",
+)
 KAPPA = GLOBAL_NAMES.index("kappa")
 POLARIZATION = GLOBAL_NAMES.index("polarization")
 SATELLITE_SHARE = GLOBAL_NAMES.index("satellite")
@@ -89,6 +110,7 @@ class InstrumentModel:
     lorentz : instrument's Lorentzian X tan(theta), Y / cos(theta) in degrees, held
     response : Legendre coefficients of ln(intensity response), from the first degree on; none without a calibration
     response_domain : degrees 2theta that map to t = -1 and t = +1
+    divergence_deg : of the beam in the equator, for the flat-specimen error of the positions; 0 where unknown
     prior_covariance : joint prior covariance of `priors` then `response`; independent when absent
     """
 
@@ -98,6 +120,7 @@ class InstrumentModel:
     lorentz: tuple[float, float] = (0.0, 0.0)
     response: tuple[Parameter, ...] = ()
     response_domain: tuple[float, float] = (0.0, 180.0)
+    divergence_deg: float = 0.0
     prior_covariance: FloatArray | None = None
 
     @property
@@ -126,13 +149,43 @@ class Shape:
 
 @dataclass(frozen=True)
 class ReflectionState:
-    """Reflections of one phase at given parameter values: centres and areas (unit scale) of the principal line."""
+    """Reflections of one phase at given parameter values; `rows` (6, reflections) as `kernel` names them."""
 
-    centre: FloatArray
-    bragg: FloatArray
-    gauss_squared: FloatArray
-    lorentz: FloatArray
-    intensity: FloatArray
+    rows: FloatArray
+
+    def _row(self, number: int) -> FloatArray:
+        row: FloatArray = self.rows[number]
+        return row
+
+    @property
+    def centre(self) -> FloatArray:
+        """Centres of the principal line, deg."""
+        return self._row(CENTRE)
+
+    @property
+    def bragg(self) -> FloatArray:
+        """Bragg angles, deg 2theta."""
+        return self._row(BRAGG)
+
+    @property
+    def gauss_squared(self) -> FloatArray:
+        """Squared Gaussian widths, deg^2."""
+        return self._row(GAUSS)
+
+    @property
+    def lorentz(self) -> FloatArray:
+        """Lorentzian widths, deg."""
+        return self._row(WIDTH)
+
+    @property
+    def intensity(self) -> FloatArray:
+        """Areas at unit scale."""
+        return self._row(AREA)
+
+    @property
+    def depth(self) -> FloatArray:
+        """Mean shift by the depth the beam enters to, deg."""
+        return self._row(DEPTH_SCALE)
 
     @property
     def fwhm(self) -> FloatArray:
@@ -162,6 +215,7 @@ class PhaseModel:
     shapes: tuple[Shape, ...]
     legendre: FloatArray  # (degrees, reflections) of the intensity response
     frozen_fwhm: FloatArray
+    frozen_depth: FloatArray
     frozen_polarization: float
     half_window: FloatArray
     first: IntArray
@@ -254,16 +308,8 @@ class PhaseModel:
             self.core_first,
             self.core_last,
             comb.start,
-            comb.offset,
-            comb.axial,
-            comb.gauss,
-            comb.lorentz,
-            comb.weight,
-            comb.slope,
-            comb.mean_offset,
-            comb.mean_axial,
-            comb.mean_lorentz,
-            comb.variance,
+            comb.nodes,
+            comb.moments,
             self.basis,
             self.row_parameter,
         )
@@ -275,7 +321,7 @@ class PhaseModel:
 
     def evaluate(self, values: FloatArray, *, derivatives: bool = True) -> tuple[ReflectionState, FloatArray]:
         """Return the reflections and the coefficient of each slope, (rows, reflections), none without derivatives."""
-        state = np.empty((5, self.theta.size))
+        state = np.empty((6, self.theta.size))
         rows = np.empty((self.n_rows if derivatives else 0, self.theta.size))
         instrument = self.instrument
         reflect_phase(
@@ -287,7 +333,7 @@ class PhaseModel:
             state,
             rows,
         )
-        return ReflectionState(state[CENTRE], state[BRAGG], state[GAUSS], state[WIDTH], state[AREA]), rows
+        return ReflectionState(state), rows
 
     def extension_rows(self, extensions: Sequence[Extension], values: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return basis and coefficients of each extension's two rows at zero amplitude, (2 e,), (2 e, reflections)."""
@@ -461,7 +507,7 @@ def compile_phase(
     products = [_products(reference, listed, wavelength)[inside] for wavelength, _ in lines]
     B = values[parameter_index[n_cell + 4 : n_cell + 4 + n_displacement]]
     expected = np.exp(-0.25 * q[:, None] * B[pairs].sum(axis=1)[None, :])
-    zero, displacement, _, _, _, kappa, _, polarization, satellite, _ = values[: len(GLOBAL_NAMES)]
+    zero, displacement, _, _, _, kappa, _, polarization, satellite, _, _, _ = values[: len(GLOBAL_NAMES)]
     # The satellite share is refined; the listed lines divide the rest among them.
     satellites = np.array([line.satellite for line in profile])
     weight = np.array([line.weight for line in profile])
@@ -480,7 +526,7 @@ def compile_phase(
         np.zeros_like(products[0]),
     )
     bare = np.array([(product * expected).sum(axis=1) for product in products])[principal] * factor
-    line_offset = 2.0 * DEGREE * (line_theta - theta)
+    line_offset = 2.0 * DEGREE * (line_theta - theta) - flat_specimen_error(instrument.divergence_deg) / np.tan(theta)
     line_lorentz = 2.0 * DEGREE * np.array([line.fwhm for line in profile])[:, None] / angstrom * np.tan(line_theta)
     line_weight, line_slope = bare * weight[:, None], bare * slope[:, None]
     # Areas relative to their sum keep the scale near the counts it stands for.
@@ -509,7 +555,7 @@ def compile_phase(
         PATTERN,
         SATELLITE,
     ]
-    basis += [PATTERN]  # overspill
+    basis += [PATTERN, GAUSS_SQUARED, DEPTH]  # overspill, defocus, transparency
     basis += [PATTERN] * len(instrument.response) + [POSITION] * n_cell
     basis += [LORENTZ, LORENTZ, GAUSS_SQUARED, GAUSS_SQUARED] + [PATTERN] * (n_displacement + len(textures))
     basis += [LORENTZ, GAUSS_SQUARED] * len(shapes)
@@ -534,6 +580,7 @@ def compile_phase(
             2.0 * DEGREE * theta, domain=instrument.response_domain, degrees=len(instrument.response)
         ),
         frozen_fwhm=np.empty(0),
+        frozen_depth=np.empty(0),
         frozen_polarization=float(polarization),
         half_window=np.empty(0),
         first=np.empty(0, dtype=np.int64),
@@ -545,11 +592,13 @@ def compile_phase(
         row_parameter=np.array(row_parameter, dtype=np.int64),
         normalisation=normalisation,
     )
-    fwhm = blank.evaluate(values, derivatives=False)[0].fwhm
+    expected_state = blank.evaluate(values, derivatives=False)[0]
+    fwhm, depth = expected_state.fwhm, expected_state.depth
     comb = profile_comb(
         theta=theta,
         fwhm=fwhm,
         kappa=float(kappa),
+        depth=depth,
         line_offset=line_offset,
         line_lorentz=line_lorentz,
         line_weight=line_weight,
@@ -557,9 +606,9 @@ def compile_phase(
         accuracy=accuracy,
     )
     centre = 2.0 * DEGREE * theta + zero - 2.0 * DEGREE / instrument.radius_mm * displacement * np.cos(theta)
-    centre += comb.mean_offset + kappa * comb.mean_axial
+    centre += comb.mean_offset + kappa * comb.mean_axial + depth * comb.mean_depth
     # The tail stands for the whole comb at its mean and variance; that holds a few standard deviations away.
-    reach = CORE_WIDTHS * fwhm + CORE_SPREADS * np.sqrt(comb.variance)
+    reach = CORE_WIDTHS * fwhm + CORE_SPREADS * np.sqrt(comb.variance) + CORE_DEPTHS * depth
     half_window = np.maximum(WINDOW_REACHES * reach, accuracy.window_steps * coarse_step)
     first, last, core_first, core_last = (
         np.searchsorted(two_theta, edge).astype(np.int64)
@@ -568,6 +617,7 @@ def compile_phase(
     done = replace(
         blank,
         frozen_fwhm=fwhm,
+        frozen_depth=depth,
         half_window=half_window,
         first=first,
         last=last,

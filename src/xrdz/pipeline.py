@@ -109,7 +109,7 @@ def analyse_diffractogram(
 ) -> Analysis:
     """Fit and quantify one diffractogram; see `analyse`, and `fit.fit` for `near`."""
     began = time.perf_counter()
-    conditions = conditions_of(diffractogram, method.instrument)
+    conditions = conditions_of(diffractogram, method.instrument, references_of(method))
     cropped = diffractogram.cropped(method.two_theta, method.exclude)
     if cropped.n_points < 50:
         raise InputError(

@@ -2,10 +2,10 @@
 
 Widths after Thompson, Cox & Hastings 1987 (J. Appl. Cryst. 20, 79), full widths at half maximum in degrees 2theta:
 
-    G^2 = U tan^2(theta) + V tan(theta) + W + U_p tan^2(theta) + P_p / cos^2(theta)
+    G^2 = U tan^2(theta) + V tan(theta) + W + D cot^2(theta) + U_p tan^2(theta) + P_p / cos^2(theta)
     L   = (X + X_p) tan(theta) + (Y + Y_p) / cos(theta)
 
-U, V, W, X, Y belong to the instrument, U_p, P_p, X_p, Y_p to a phase: a Gaussian and a Lorentzian part of strain and
+U, V, W, D, X, Y belong to the instrument, U_p, P_p, X_p, Y_p to a phase: a Gaussian and a Lorentzian part of strain and
 of size each, since neither alone can follow a distribution of grain sizes. The shape is the true Voigt function of
 G and L: the pseudo-Voigt of the same paper carries up to 15 % more tail than the convolution it stands for, and what
 lies under the tails of a major phase is the minor one. Its fifth-power law for the total width,
@@ -23,6 +23,25 @@ A Soller slit passes alpha (and another beta) with a triangular transmission, so
 cubic B-spline density (four uniform variables, Irwin-Hall) and the two are uncorrelated. The refined parameter is
 kappa, scaled as the square of the (S + H)/L of Finger, Cox & Jephcoat 1994 (J. Appl. Cryst. 27, 892): both models have
 the mean shift -kappa/12 cot(2 theta) for S = H, and every shift is linear in kappa.
+
+Depth. A ray diffracted at the depth z is recorded at -2 z cos(theta) / R and has lost exp(-2 mu z / sin(theta)), mu
+being the attenuation of the packed powder (Klug & Alexander 1974, X-ray Diffraction Procedures, 5-2). The shifts are
+exponentially distributed,
+
+    2phi - 2theta = -a t,  t ~ Exp(1),   a = sin(2 theta) / (2 mu R)
+
+and linear in the refined transparency 1 / (2 mu R). The specimen is taken as thick enough to hold the beam.
+
+Equator. A ray that enters at the angle phi off the central one, of a beam of divergence delta, and meets a linear
+detector at the angle psi off its centre is recorded, to second order (ray tracing; W. Parrish & A. J. C. Wilson 1959,
+International Tables II, 4.7 for psi = 0), at
+
+    2phi' - 2theta = phi (psi - 2 phi) cot(theta),   phi in +-delta/2, psi in +-Delta/2
+
+Its mean, the flat-specimen error -delta^2/6 cot(theta), belongs to the centre. Its variance is that of a product of two
+uniform variables, nearly Gaussian in its fourth moment (kurtosis 81/25), and is the defocus D of the Gaussian width:
+
+    G^2 += D cot^2(theta),   D = 8 ln 2 (delta^2 Delta^2 / 144 + delta^4 / 45)
 """
 
 from __future__ import annotations
@@ -33,6 +52,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from xrdz.compiled import FloatArray, FloatRows, IntArray, IntRows, compiled
+from xrdz.kernel import (
+    MEAN_AXIAL,
+    MEAN_DEPTH,
+    MEAN_LORENTZ,
+    MEAN_OFFSET,
+    N_MOMENTS,
+    N_NODE_ROWS,
+    NODE_AXIAL,
+    NODE_DEPTH,
+    NODE_GAUSS,
+    NODE_LORENTZ,
+    NODE_OFFSET,
+    NODE_SLOPE,
+    NODE_WEIGHT,
+    VARIANCE,
+)
 
 DEGREE = 180.0 / np.pi
 _VARIANCE_PER_FWHM_SQUARED = 1.0 / (8.0 * math.log(2.0))
@@ -73,6 +108,32 @@ T2_THIRD = float(_WEIGHT @ (_SQUARE - T2_MEAN) ** 3)
 """Mean, variance and third central moment of t^2."""
 
 
+MAX_DEPTH_NODES = 10
+DEPTH_COMPANDING = 3.0
+
+
+def _depth_rule(n: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return mean, weight and variance of the n pieces of the exponential density that stand for it.
+
+    A piece keeps its variance as a Gaussian width, so that a long tail does not fall into separate peaks as it does
+    with a Gauss rule. The edges -3 ln(1 - k/n) spread n pieces by the cube root of the density, which makes the sum of
+    squared errors least for many pieces (Panter & Dite 1951, Proc. IRE 39, 44).
+    """
+    low = -DEPTH_COMPANDING * np.log1p(-np.arange(n) / n)
+    high = np.append(low[1:], 50.0)
+    below, above = np.exp(-low), np.exp(-high)
+    weight = below - above
+    mean = ((low + 1.0) * below - (high + 1.0) * above) / weight
+    square = ((low**2 + 2.0 * low + 2.0) * below - (high**2 + 2.0 * high + 2.0) * above) / weight
+    return mean, weight, square - mean**2
+
+
+_DEPTHS, _DEPTH_WEIGHTS, _DEPTH_VARIANCES = np.zeros((3, MAX_DEPTH_NODES, MAX_DEPTH_NODES))
+for _count in range(1, MAX_DEPTH_NODES + 1):
+    _rule = _depth_rule(_count)
+    _DEPTHS[_count - 1, :_count], _DEPTH_WEIGHTS[_count - 1, :_count], _DEPTH_VARIANCES[_count - 1, :_count] = _rule
+
+
 @dataclass(frozen=True)
 class CombAccuracy:
     """Where lines merge and how many axial nodes are used.
@@ -81,18 +142,26 @@ class CombAccuracy:
     ----------
     merge : emission lines closer than this many peak widths are one node
     one_node, two_nodes : largest axial shift over the width up to which one and two nodes are enough
+    one_piece : mean depth over the width up to which one piece is enough; each half of it asks for one more: with the
+        first six the profile is good to 0.2 % of its peak
     window_steps : least half width of a window in steps of the tail grid, so that the grid resolves the taper
     """
 
     merge: float = 0.06
     one_node: float = 0.1
     two_nodes: float = 0.5
+    one_piece: float = 0.05
     window_steps: float = 8.0
 
 
 FINE = CombAccuracy()
-ROUGH = CombAccuracy(merge=0.5, one_node=0.4, two_nodes=2.0, window_steps=4.0)
+ROUGH = CombAccuracy(merge=0.5, one_node=0.4, two_nodes=2.0, one_piece=0.2, window_steps=4.0)
 """`FINE` for the result; `ROUGH` for the way there, a third of the nodes."""
+
+
+def _row(array: FloatArray, number: int) -> FloatArray:
+    row: FloatArray = array[number]
+    return row
 
 
 @dataclass(frozen=True)
@@ -102,30 +171,47 @@ class Comb:
     Parameters
     ----------
     start : (j + 1,) first node of each reflection
-    offset : distance from the reflection's centre, deg
-    axial : shift per unit kappa, deg
-    gauss : variance the node stands for, as a squared Gaussian full width, deg^2
-    lorentz : natural Lorentzian width, deg
-    weight : share of the area; sums to 1 for each reflection
-    slope : derivative of the weight by the share of the satellite lines; sums to 0
-    mean_offset, mean_axial, mean_lorentz, variance : (j,) moments; the variance (deg^2) at the compiled kappa
+    nodes, moments : (7, nodes), (5, j), rows as `kernel` names them: distances from the reflection's centre; shifts per
+        unit kappa and per unit depth; the variance a node stands for, as a squared Gaussian full width; weights sum to
+        1 for each reflection, their slopes to 0; the variance is that at the compiled kappa and depth
     """
 
     start: IntArray
-    offset: FloatArray
-    axial: FloatArray
-    gauss: FloatArray
-    lorentz: FloatArray
-    weight: FloatArray
-    slope: FloatArray
-    mean_offset: FloatArray
-    mean_axial: FloatArray
-    mean_lorentz: FloatArray
-    variance: FloatArray
+    nodes: FloatArray
+    moments: FloatArray
+
+    @property
+    def weight(self) -> FloatArray:
+        """Share of the area of each node."""
+        return _row(self.nodes, NODE_WEIGHT)
+
+    @property
+    def slope(self) -> FloatArray:
+        """Derivative of each weight by the share of the satellite lines."""
+        return _row(self.nodes, NODE_SLOPE)
+
+    @property
+    def mean_offset(self) -> FloatArray:
+        """Mean distance from the centre, deg."""
+        return _row(self.moments, MEAN_OFFSET)
+
+    @property
+    def mean_axial(self) -> FloatArray:
+        """Mean shift per unit kappa, deg."""
+        return _row(self.moments, MEAN_AXIAL)
+
+    @property
+    def mean_depth(self) -> FloatArray:
+        """Mean shift per unit depth."""
+        return _row(self.moments, MEAN_DEPTH)
+
+    @property
+    def variance(self) -> FloatArray:
+        """Variance of the nodes, deg^2."""
+        return _row(self.moments, VARIANCE)
 
 
-_NONE = np.empty(0)
-NO_COMB = Comb(np.zeros(1, dtype=np.int64), *([_NONE] * 10))
+NO_COMB = Comb(np.zeros(1, dtype=np.int64), np.empty((N_NODE_ROWS, 0)), np.empty((N_MOMENTS, 0)))
 """A comb without reflections."""
 
 
@@ -134,23 +220,25 @@ def profile_comb(
     theta: FloatArray,
     fwhm: FloatArray,
     kappa: float,
+    depth: FloatArray,
     line_offset: FloatArray,
     line_lorentz: FloatArray,
     line_weight: FloatArray,
     line_slope: FloatArray,
     accuracy: CombAccuracy = FINE,
 ) -> Comb:
-    """Return the comb of every reflection: its emission lines times the axial quadrature.
+    """Return the comb of every reflection: its emission lines times the axial quadrature times that of the depth.
 
-    Lines closer than `accuracy.merge` widths are one node at their mean, with their variance. The number of axial nodes
-    follows the ratio of the largest shift to the width; a single node keeps the variance of the shifts. Both are
-    decided here and frozen.
+    Lines closer than `accuracy.merge` widths are one node at their mean, with their variance. The numbers of
+    axial and of depth nodes follow the ratio of the shift to the width; a single node keeps the variance of the shifts.
+    All is decided here and frozen.
 
     Parameters
     ----------
     theta : (j,) Bragg angle of the principal line, rad
     fwhm : (j,) width expected, deg
     kappa : axial divergence expected
+    depth : (j,) mean shift by the depth expected, deg
     line_offset, line_lorentz, line_weight, line_slope : (lines, j) deg, deg, share of the area, and its derivative by
         the share of the satellite
     """
@@ -161,8 +249,11 @@ def profile_comb(
     spread = kappa * np.maximum(low, high) / fwhm
     more = np.where(spread < accuracy.two_nodes, 2, np.ceil(2.0 + 2.0 * spread))
     count = np.clip(np.where(spread < accuracy.one_node, 1, more), 1, MAX_NODES).astype(np.int64)
-    start = np.concatenate(([0], np.cumsum(n_groups * count)))
-    nodes, moments = np.empty((6, int(start[-1]))), np.empty((4, theta.size))
+    inward = depth / fwhm / accuracy.one_piece
+    more = np.ceil(1.0 + 0.5 * inward)
+    depth_count = np.clip(np.where(inward < 1.0, 1, np.maximum(more, 2)), 1, MAX_DEPTH_NODES).astype(np.int64)
+    start = np.concatenate(([0], np.cumsum(n_groups * count * depth_count)))
+    nodes, moments = np.empty((N_NODE_ROWS, int(start[-1]))), np.empty((N_MOMENTS, theta.size))
     _fill_comb(
         kappa,
         low,
@@ -170,6 +261,8 @@ def profile_comb(
         group,
         n_groups,
         count,
+        depth,
+        depth_count,
         start,
         line_offset,
         line_lorentz,
@@ -177,10 +270,13 @@ def profile_comb(
         line_slope,
         _SQUARES,
         _WEIGHTS,
+        _DEPTHS,
+        _DEPTH_WEIGHTS,
+        _DEPTH_VARIANCES,
         nodes,
         moments,
     )
-    return Comb(start, *nodes, *moments)
+    return Comb(start, nodes, moments)
 
 
 @compiled
@@ -208,6 +304,8 @@ def _fill_comb(
     group: IntRows,
     n_groups: IntArray,
     count: IntArray,
+    depth: FloatArray,
+    depth_count: IntArray,
     start: IntArray,
     offset: FloatRows,
     lorentz: FloatRows,
@@ -215,14 +313,18 @@ def _fill_comb(
     slope: FloatRows,
     squares: FloatRows,
     weights: FloatRows,
+    depths: FloatRows,
+    depth_weights: FloatRows,
+    depth_variances: FloatRows,
     nodes: FloatRows,
     moments: FloatRows,
 ) -> None:
-    """Set the nodes (offset, axial shift, gauss, lorentz, weight, slope) and the moments of every reflection.
+    """Set the nodes and the moments of every reflection, rows as `kernel` names them.
 
     The shift per kappa is q = h t'^2 - l t^2 with l = cot(theta) / 4, h = tan(theta) / 4 (in deg). One node holds its
     mean and variance; two hold its mean, variance and skewness; where more are needed one of the terms dominates and
-    gets the Gauss rule of t^2, the other its mean and variance.
+    gets the Gauss rule of t^2, the other its mean and variance. The depth has its pieces, each with
+    its mean and variance.
     """
     n_lines = offset.shape[0]
     shift, share = np.empty(MAX_NODES), np.empty(MAX_NODES)
@@ -260,29 +362,47 @@ def _fill_comb(
                 share[k] = weights[number - 1, k]
             extra = kappa * kappa * other * other * T2_VARIANCE
 
+        deep = depth_count[j]
         node = start[j]
-        mean_offset = mean_axial = mean_lorentz = mean_gauss = mean_place = mean_square = 0.0
+        mean_offset = mean_axial = mean_depth = mean_lorentz = mean_gauss = mean_place = mean_square = 0.0
         for g in range(n_groups[j]):
             place = sums[1, g] / sums[0, g]
             spread = max(sums[2, g] / sums[0, g] - place * place, 0.0)
-            gauss = (spread + extra) / _VARIANCE_PER_FWHM_SQUARED
             width = sums[3, g] / sums[0, g]
             part = sums[0, g] / total
             part_slope = sums[4, g] / total - part * total_slope / total
             for k in range(number):
-                w = part * share[k]
-                nodes[0, node], nodes[1, node], nodes[2, node] = place, shift[k], gauss
-                nodes[3, node], nodes[4, node], nodes[5, node] = width, w, part_slope * share[k]
-                at = place + kappa * shift[k]
-                mean_offset += w * place
-                mean_axial += w * shift[k]
-                mean_lorentz += w * width
-                mean_gauss += w * gauss
-                mean_place += w * at
-                mean_square += w * at * at
-                node += 1
-        moments[0, j], moments[1, j], moments[2, j] = mean_offset, mean_axial, mean_lorentz
-        moments[3, j] = max(mean_square - mean_place**2, 0.0) + mean_gauss * _VARIANCE_PER_FWHM_SQUARED
+                for layer in range(deep):
+                    both = share[k] * depth_weights[deep - 1, layer]
+                    within = depth[j] * depth[j] * depth_variances[deep - 1, layer]
+                    gauss = (spread + extra + within) / _VARIANCE_PER_FWHM_SQUARED
+                    w, inward = part * both, -depths[deep - 1, layer]
+                    nodes[NODE_OFFSET, node], nodes[NODE_AXIAL, node], nodes[NODE_DEPTH, node] = place, shift[k], inward
+                    nodes[NODE_GAUSS, node], nodes[NODE_LORENTZ, node] = gauss, width
+                    nodes[NODE_WEIGHT, node], nodes[NODE_SLOPE, node] = w, part_slope * both
+                    at = place + kappa * shift[k] + depth[j] * inward
+                    mean_offset += w * place
+                    mean_axial += w * shift[k]
+                    mean_depth += w * inward
+                    mean_lorentz += w * width
+                    mean_gauss += w * gauss
+                    mean_place += w * at
+                    mean_square += w * at * at
+                    node += 1
+        moments[MEAN_OFFSET, j], moments[MEAN_AXIAL, j], moments[MEAN_DEPTH, j] = mean_offset, mean_axial, mean_depth
+        moments[MEAN_LORENTZ, j] = mean_lorentz
+        moments[VARIANCE, j] = max(mean_square - mean_place**2, 0.0) + mean_gauss * _VARIANCE_PER_FWHM_SQUARED
+
+
+def flat_specimen_error(divergence_deg: float) -> float:
+    """Return delta^2 / 6 in deg, the mean shift to low angles times tan(theta); 1/343 deg for 1 deg."""
+    return divergence_deg**2 / (6.0 * DEGREE)
+
+
+def defocus_of(divergence_deg: float, detector_deg: float) -> float:
+    """Return D (deg^2) of a beam and a linear detector by their angular openings; see the module."""
+    openings = (divergence_deg * detector_deg) ** 2 / 144.0 + divergence_deg**4 / 45.0
+    return openings / (_VARIANCE_PER_FWHM_SQUARED * DEGREE**2)
 
 
 def total_width(*, gauss_squared: FloatArray, lorentz: FloatArray) -> FloatArray:

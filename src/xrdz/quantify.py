@@ -55,6 +55,8 @@ PRIOR_GROUPS: Mapping[str, str] = {
     "roughness": "surface and footprint",
     "polarization": "polarization",
     "overspill": "surface and footprint",
+    "defocus": "peak shape",
+    "transparency": "peak shape",
     "satellite": "peak shape",
     "zero": "cell and position",
     "displacement": "cell and position",

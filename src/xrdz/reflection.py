@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xrdz.compiled import FloatArray, FloatRows, IntArray, IntRows, compiled
 from xrdz.crystal import cell_from_free, full_cell
+from xrdz.kernel import AREA, BRAGG, CENTRE, DEPTH_SCALE, GAUSS, WIDTH
 
 _DEGREE = 180.0 / math.pi
 
@@ -26,10 +27,7 @@ OVERSPILL_POWER = 6.0
 TANGENT, SECANT, COSECANT, POLARIZED, UNPOLARIZE = range(5)
 """Rows of the functions of the frozen Bragg angles."""
 
-CENTRE, BRAGG, GAUSS, WIDTH, AREA = range(5)
-"""Rows of the state: centre and Bragg angle (deg), G^2 (deg^2), L (deg) and area at unit scale."""
-
-N_GLOBAL = 10
+N_GLOBAL = 12
 """Instrument and specimen parameters ahead of the intensity response; see `phase_model.GLOBAL_NAMES`."""
 
 N_WIDTHS = 4
@@ -144,13 +142,14 @@ def reflect(
     shape_is_size, shape_values : (shapes,), (shapes, j) of anisotropic broadening
     legendre : (degrees, j) of the intensity response
     common, own : values of the shared parameters and of the phase's
-    state, rows : (5, j), (rows, j) output; without rows no derivatives are taken
+    state, rows : (6, j), (rows, j) output; without rows no derivatives are taken
     """
     n_cell, n_shapes, n_textures = chain.shape[1], shape_values.shape[0], texture_offset.shape[0]
     n_response, n_pairs = legendre.shape[0], pair_first.size
     n_displacement = own.size - n_cell - N_WIDTHS - n_textures - n_shapes
     zero, displacement, u, v, w = common[0], common[1], common[2], common[3], common[4]
     roughness, polarization, overspill = common[6], common[7], common[9]
+    defocus, transparency = common[10], common[11]
     size_lorentz, strain_lorentz = own[n_cell], own[n_cell + 1]
     size_gauss, strain_gauss = own[n_cell + 2], own[n_cell + 3]
     B = own[n_cell + N_WIDTHS : n_cell + N_WIDTHS + n_displacement]
@@ -170,6 +169,8 @@ def reflect(
         state[BRAGG, j] = bragg
 
         tangent, secant = angles[TANGENT, j], angles[SECANT, j]
+        twice = 2.0 * tangent / (secant * secant)  # sin(2 theta)
+        state[DEPTH_SCALE, j] = transparency * twice
         by_size, by_strain = secant, tangent
         for k in range(n_shapes):
             stretch = math.exp(amplitudes[k] * shape_values[k, j])
@@ -178,7 +179,9 @@ def reflect(
             else:
                 by_strain *= stretch
         by_size_gauss, by_strain_gauss = by_size * by_size, by_strain * by_strain
-        raw = u * tangent * tangent + v * tangent + w + strain_gauss * by_strain_gauss + size_gauss * by_size_gauss
+        cotangent_squared = 1.0 / (tangent * tangent)
+        raw = u * tangent * tangent + v * tangent + w + defocus * cotangent_squared
+        raw += strain_gauss * by_strain_gauss + size_gauss * by_size_gauss
         # A smooth floor under G^2: (g + sqrt(g^2 + 4 f^4)) / 2 with f = `WIDTH_FLOOR`.
         root = math.sqrt(raw * raw + 4.0 * WIDTH_FLOOR**4)
         gauss_squared = 0.5 * (raw + root)
@@ -228,6 +231,8 @@ def reflect(
         rows[6, j] = -depth * area
         rows[7, j] = angles[POLARIZED, j] / polarized * area
         rows[9, j] = -excess / (1.0 + excess) / overspill * area
+        rows[10, j] = sloped * cotangent_squared
+        rows[11, j] = twice * area
         row = N_GLOBAL
         for k in range(n_response):
             rows[row + k, j] = legendre[k, j] * area

@@ -125,6 +125,7 @@ def simulate(settings: SimulationSettings, rng: np.random.Generator) -> tuple[Di
             monochromator_two_theta_deg=settings.monochromator_two_theta_deg,
             soller_deg=settings.soller_deg or None,
         ),
+        references,
     ).instrument
     draft = compile_pattern(empty, instrument=instrument, references=references, n_chebyshev=1)
     values = _values(draft, settings, wavelength)

@@ -34,6 +34,7 @@ UNITS = {
     "x": "deg, Lorentzian, tan(theta)",
     "y": "deg, Lorentzian, 1/cos(theta)",
     "axial": "(S+H)/L",
+    "defocus": "deg^2, Gaussian, cot^2(theta)",
     "zero_deg": "deg",
 }
 

@@ -24,6 +24,7 @@ divergence_slit_deg        fixed divergence slit, deg
 divergence_slit            text, for slits that are not fixed
 receiving_slit_mm          mm
 detector                   text
+detector_opening_deg       angle a linear detector spans, deg 2theta
 k_beta_angstrom            K-beta wavelength the file states, angstrom
 scan_axis                  the axis the file says was driven
 temperature_k              K
@@ -64,6 +65,7 @@ METADATA_KEYS = frozenset(
         "divergence_slit",
         "receiving_slit_mm",
         "detector",
+        "detector_opening_deg",
         "k_beta_angstrom",
         "scan_axis",
         "temperature_k",

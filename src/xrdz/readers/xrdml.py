@@ -144,6 +144,7 @@ def _optics(
         "divergence_slit": divergence.get("name", "") if divergence is not None and not fixed else None,
         "receiving_slit_mm": _number(diffracted, "receivingSlit", "height"),
         "detector": _names((_child(diffracted, "detector"),)),
+        "detector_opening_deg": _number(diffracted, "detector", "activeLength"),
         "k_beta_angstrom": beta,
         "comment": "; ".join(
             line.strip()
