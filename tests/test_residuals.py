@@ -16,9 +16,9 @@ from xrdz.instrument import Instrument
 from xrdz.line_list import line_list
 from xrdz.readers import read
 from xrdz.reference import reference
-from xrdz.residuals import TUBE_LINES, agreement_of, unexplained_peaks
+from xrdz.residuals import agreement_of, unexplained_peaks
 from xrdz.simulation import SimulationSettings, simulate
-from xrdz.wavelength import wavelength_from_name
+from xrdz.wavelength import TUBE_LINES, wavelength_from_name
 
 COPPER = Instrument(goniometer_radius_mm=217.5, soller_deg=2.5, wavelength=wavelength_from_name("CuKa"))
 PHILIPS = Instrument(
@@ -153,7 +153,7 @@ def test_the_other_lines_of_the_tube_are_named() -> None:
     tin = base.pattern.phases[0]
     state = base.pattern.peak_state(tin, base.values)
     top = int(np.argmax(state.intensity))
-    label, angstrom, _ = TUBE_LINES["Cu"][0]
+    label, angstrom = TUBE_LINES["Cu"][0].label, TUBE_LINES["Cu"][0].angstrom
     sine = np.sin(np.radians(0.5 * state.bragg)) * angstrom / instrument.wavelength.principal
     places: FloatArray = 2.0 * np.degrees(np.arcsin(sine))
     heights = 0.03 * base.scales[0] * state.intensity / (1.06 * state.fwhm)

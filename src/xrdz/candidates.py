@@ -215,7 +215,7 @@ def weigh_candidates(result: FitResult, references: Sequence[Reference]) -> tupl
                 strain=float(strains[row]),
                 score=noise * scale / su,
                 significance=scale / su,
-                consistent=_bears_out(x, free * coarse.residual, free * columns[row], noise),
+                consistent=bears_out(x, free * coarse.residual, free * columns[row], noise),
                 fraction=mass / (total + mass),
                 fraction_su=su * per_scale * total / (total + mass) ** 2,
                 variance=unseen_variance(scale, su, PRIOR_FRACTION * total / per_scale),
@@ -246,7 +246,7 @@ def nominal_pattern(
     return None
 
 
-def _bears_out(x: FloatArray, score: FloatArray, information: FloatArray, noise: float) -> bool:
+def bears_out(x: FloatArray, score: FloatArray, information: FloatArray, noise: float) -> bool:
     """Return whether the amount without the two degrees that speak loudest for it agrees with the amount of all."""
     block = np.floor((x - x[0]) / 2.0).astype(np.int64)
     scores, informations = np.bincount(block, score), np.bincount(block, information)
@@ -310,6 +310,7 @@ def _refined(
             references=references,
             texture_axes=[*(phase.texture_axis for phase in before), *(None for _ in added)],
             start=start,
+            tube=result.pattern.tube,
         )
     except FitError:
         return None

@@ -29,9 +29,11 @@ from xrdz.evidence import WeighedExtension, entering, weigh_extensions
 from xrdz.parameters import Parameter, ParameterTable
 from xrdz.pattern import (
     MOST_CHEBYSHEV,
+    NO_TUBE_LINES,
     InstrumentModel,
     PatternModel,
     ReflectionState,
+    TubePatterns,
     chebyshev_terms,
     compile_pattern,
     parameter_table,
@@ -108,8 +110,14 @@ class FitResult:
     @property
     def background(self) -> FloatArray:
         """Calculated background."""
-        result: FloatArray = self.linear[len(self.pattern.phases) :] @ self.pattern.background_columns
+        n_phases, n_terms = len(self.pattern.phases), self.pattern.n_background
+        result: FloatArray = self.linear[n_phases : n_phases + n_terms] @ self.pattern.background_columns[:n_terms]
         return result
+
+    @property
+    def tube_shares(self) -> FloatArray:
+        """Share of each other line of the tube, of the K-alpha intensity."""
+        return self.linear[len(self.pattern.phases) + self.pattern.n_background :]
 
     @cached_property
     def is_hopeless(self) -> bool:
@@ -127,8 +135,10 @@ class FitResult:
         return Summed.of(self)
 
     def phase_curve(self, number: int) -> FloatArray:
-        """Return the calculated contribution of one phase."""
+        """Return the calculated contribution of one phase, by all lines of the tube."""
         curve: FloatArray = self.scales[number] * self.minimum.point.patterns[number]
+        if number < self.pattern.tube.parts.shape[1]:
+            curve = curve + self.tube_shares @ self.pattern.tube.parts[:, number]
         return curve
 
     def value(self, name: str) -> float:
@@ -158,6 +168,7 @@ def fit(
     parameters: Sequence[Parameter] = (),
     extend: bool = True,
     near: FitResult | None = None,
+    tube: TubePatterns = NO_TUBE_LINES,
 ) -> FitResult:
     """Fit the pattern of `references` to a diffractogram.
 
@@ -168,6 +179,7 @@ def fit(
     start : nonlinear values to start from instead of the generic start
     near : a fit of the same phases to a scan like this one, whose solution is tried as the start; the generic start is
         taken where it does not lead to a fit that looks right
+    tube : patterns of the tube's other lines; the first steps go without them
 
     Raises
     ------
@@ -176,7 +188,9 @@ def fit(
     InputError
         If a phase has no reflection in the range, or `parameters` names one that does not exist.
     """
-    problem = _Problem(diffractogram, instrument, tuple(references), tuple(humps), texture_axes, tuple(parameters))
+    problem = _Problem(
+        diffractogram, instrument, tuple(references), tuple(humps), texture_axes, tuple(parameters), tube
+    )
     if near is not None:
         carried = problem.carried(near)
         best = None if carried is None else problem.refined(near.pattern.n_chebyshev, carried, 0, ())
@@ -269,6 +283,7 @@ class _Problem:
     humps: tuple[tuple[float, float], ...]
     texture_axes: Sequence[tuple[int, int, int] | None] | None
     replaced: tuple[Parameter, ...] = ()
+    tube: TubePatterns = NO_TUBE_LINES
 
     @cached_property
     def noise(self) -> Noise:
@@ -285,6 +300,7 @@ class _Problem:
             texture_axes=self.texture_axes,
             extensions=extensions,
             parameters=self.table(extensions),
+            tube=self.tube,
         )
 
     def table(self, extensions: tuple[Extension, ...]) -> ParameterTable:

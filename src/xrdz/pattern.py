@@ -10,7 +10,7 @@ agrees with the refined one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -96,9 +96,29 @@ class PhaseColumns:
         return cls(np.empty(points), np.empty((rows, points), dtype=np.float32))
 
 
+@dataclass(frozen=True, eq=False)
+class TubePatterns:
+    """What the phases of a fit diffract of the tube's other lines, for an emission as strong as that of K-alpha.
+
+    Parameters
+    ----------
+    labels : of the lines
+    parts : (lines, phases, n) counts at the scales of the fit
+    """
+
+    labels: tuple[str, ...] = ()
+    parts: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0)))
+
+
+NO_TUBE_LINES = TubePatterns()
+
+
 @dataclass(frozen=True)
 class PatternModel:
-    """A compiled pattern model; see the module's docstring."""
+    """A compiled pattern model; see the module's docstring.
+
+    The background columns hold Chebyshev terms, humps, and one column for each other line of the tube.
+    """
 
     two_theta: FloatArray
     background_columns: FloatArray
@@ -110,26 +130,32 @@ class PatternModel:
     grid: Grid
     frozen_kappa: float
     frozen_satellite: float
+    tube: TubePatterns
 
     @property
     def n_linear(self) -> int:
         """Scales and background coefficients."""
         return len(self.phases) + int(self.background_columns.shape[0])
 
+    @property
+    def n_background(self) -> int:
+        """Chebyshev terms and humps."""
+        return int(self.background_columns.shape[0]) - len(self.tube.labels)
+
     def linear_names(self) -> tuple[str, ...]:
         """Return the names of the linear parameters: scales first, then the background."""
-        n_humps = self.background_columns.shape[0] - self.n_chebyshev
         return (
             *(f"{phase.id}.scale" for phase in self.phases),
             *(f"background.{k}" for k in range(self.n_chebyshev)),
-            *(f"hump.{k}" for k in range(n_humps)),
+            *(f"hump.{k}" for k in range(self.n_background - self.n_chebyshev)),
+            *(f"tube.{label}" for label in self.tube.labels),
         )
 
     @cached_property
     def linear_lower(self) -> FloatArray:
-        """Lower bounds of the linear parameters: scales and humps cannot be negative."""
-        n_humps = self.background_columns.shape[0] - self.n_chebyshev
-        return np.concatenate((np.zeros(len(self.phases)), np.full(self.n_chebyshev, -np.inf), np.zeros(n_humps)))
+        """Lower bounds of the linear parameters: scales, humps and lines of the tube cannot be negative."""
+        n_positive = self.background_columns.shape[0] - self.n_chebyshev
+        return np.concatenate((np.zeros(len(self.phases)), np.full(self.n_chebyshev, -np.inf), np.zeros(n_positive)))
 
     def phase_columns(self, values: FloatArray, *, derivatives: bool = True) -> list[PhaseColumns]:
         """Return the columns of every phase at parameter values, by `sum_reflections`; the pattern alone on request."""
@@ -250,6 +276,7 @@ def compile_pattern(
     parameters: ParameterTable | None = None,
     texture_axes: Sequence[tuple[int, int, int] | None] | None = None,
     extensions: Sequence[Extension] = (),
+    tube: TubePatterns = NO_TUBE_LINES,
     accuracy: CombAccuracy = FINE,
 ) -> PatternModel:
     """Compile the pattern model of `references` on the points of `diffractogram`.
@@ -260,6 +287,7 @@ def compile_pattern(
     parameters : a table to use instead of the generic one, in the same order
     texture_axes : one axis per phase; the catalogue's first where absent
     extensions : direction-dependent terms to refine besides the basic model
+    tube : patterns of the tube's other lines, whose shares are linear parameters
     accuracy : of the profile combs
 
     Raises
@@ -274,6 +302,8 @@ def compile_pattern(
     grid = grid_of(two_theta.tobytes())
     chebyshev = chebyshev_terms(two_theta.tobytes(), domain, max(n_chebyshev, MOST_CHEBYSHEV))[:n_chebyshev]
     background = np.concatenate((chebyshev, hump_columns(two_theta, humps))) if humps else chebyshev
+    if tube.labels:
+        background = np.concatenate((background, tube.parts.sum(axis=1)))
     phases = []
     begin = len(instrument.parameters)
     for number, reference in enumerate(references):
@@ -304,6 +334,7 @@ def compile_pattern(
         grid,
         float(values[KAPPA]),
         float(values[SATELLITE_SHARE]),
+        tube,
     )
 
 

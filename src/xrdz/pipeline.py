@@ -57,6 +57,7 @@ from xrdz.standards import (
     amounts_by_internal_standard,
     hump_finding,
 )
+from xrdz.tube_lines import tube_findings, with_tube_lines
 
 CLAIMED_PHASES = frozenset(("sn", "ni3sn4"))
 """The phases the claims are about."""
@@ -143,9 +144,9 @@ def _references(entries: Sequence[str]) -> tuple[Reference, ...]:
 def _solve(
     diffractogram: Diffractogram, conditions: Conditions, method: Method, solver: str, near: FitResult | None
 ) -> CandidateTrial:
-    """Fit the phases of a method, and the candidates the data ask for."""
+    """Fit the phases of a method, and the lines of the tube and the candidates the data ask for."""
     result = fit(diffractogram, instrument=conditions.instrument, references=references_of(method), near=near)
-    trial = try_candidates(result, _references(method.candidates))
+    trial = try_candidates(with_tube_lines(result), _references(method.candidates))
     if solver == "lmfit":
         from xrdz.lmfit_problem import refit
 
@@ -187,6 +188,7 @@ def analysis_of_trial(
         *result.diffractogram.findings,
         *conditions.findings,
         *findings_of_fit(result, phases, agreement),
+        *tube_findings(result),
         *candidate_findings(trial, estimate, ratio=method.ratio),
         *absorption_findings(contrast, estimate, ratio=method.ratio),
         *(() if amounts is None else amounts.findings),

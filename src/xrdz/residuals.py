@@ -26,6 +26,7 @@ from xrdz.diffractogram import FloatArray
 from xrdz.fit import FitResult
 from xrdz.line_list import line_list
 from xrdz.reference import Reference, load_library
+from xrdz.wavelength import tube_lines
 
 LEAST_SIGNIFICANCE = 6.0
 """Significance from which a peak is reported: less than one false peak in 1e5 scans of normal noise.
@@ -49,17 +50,6 @@ LEAST_SEEN = 0.5
 
 LEAST_OF_REFLECTION, SAME_PLACE_WIDTHS = 0.3, 0.7
 """A reflection with this share of a new peak's area this close to it is taken as the one whose intensity is wrong."""
-
-TUBE_LINES = {
-    "Cr": (("K-beta", 2.08492, 0.25),),
-    "Fe": (("K-beta", 1.75664, 0.25),),
-    "Co": (("K-beta", 1.62082, 0.25),),
-    "Cu": (("K-beta", 1.39225, 0.25), ("W L-alpha", 1.47639, 0.05)),
-    "Mo": (("K-beta", 0.632303, 0.25),),
-    "Ag": (("K-beta", 0.497082, 0.25),),
-}
-"""Lines a tube emits besides its K-alpha doublet, K-beta1 and L-alpha1 of tungsten from the filament: wavelength
-(angstrom; Bearden 1967, Rev. Mod. Phys. 39, 78) and the largest share of the K-alpha peak, which no filter leaves."""
 
 CELL_TOLERANCE, ANGLE_TOLERANCE_DEG = 0.004, 0.06
 """How far a reference's cell and the angles may be off when a peak is matched."""
@@ -351,10 +341,10 @@ def _tube_line(
     """
     wavelength = result.pattern.instrument.wavelength
     x = result.pattern.two_theta
-    for label, angstrom, most in TUBE_LINES.get(wavelength.anode, ()):
-        there = reflections.moved(angstrom, wavelength.principal)
+    for line in tube_lines(wavelength):
+        there = reflections.moved(line.angstrom, wavelength.principal)
         near = np.abs(there - peak.two_theta) < 0.5 * peak.fwhm + 0.03
-        parents = np.flatnonzero(near & (peak.area < most * reflections.area))
+        parents = np.flatnonzero(near & (peak.area < line.largest_share * reflections.area))
         if parents.size == 0:
             continue
         parent = parents[np.argmax(reflections.area[parents])]
@@ -366,7 +356,7 @@ def _tube_line(
             abs(other.two_theta - there[strongest]) < other.fwhm and other.area > 0.3 * expected for other in peaks
         )
         if present or expected < LEAST_SIGNIFICANCE * excess.su_area(float(there[strongest]), peak.fwhm):
-            return f"{label} of the peak at {reflections.centre[parent]:.2f} deg"
+            return f"{line.label} of the peak at {reflections.centre[parent]:.2f} deg"
     return ""
 
 

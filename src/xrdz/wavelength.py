@@ -86,6 +86,44 @@ def wavelength_from_name(name: str, *, origin: str = "method") -> Wavelength:
 
 
 @dataclass(frozen=True)
+class TubeLine:
+    """A line a tube emits besides its K-alpha doublet.
+
+    Parameters
+    ----------
+    angstrom : position
+    largest_share : of the K-alpha intensity, which no filter leaves
+    """
+
+    label: str
+    angstrom: float
+    largest_share: float
+
+
+TUBE_LINES = MappingProxyType(
+    {
+        "Cr": (TubeLine("K-beta", 2.08492, 0.25),),
+        "Fe": (TubeLine("K-beta", 1.75664, 0.25),),
+        "Co": (TubeLine("K-beta", 1.62082, 0.25),),
+        "Cu": (TubeLine("K-beta", 1.39225, 0.25), TubeLine("W L-alpha", 1.47639, 0.05)),
+        "Mo": (TubeLine("K-beta", 0.632303, 0.25),),
+        "Ag": (TubeLine("K-beta", 0.497082, 0.25),),
+    }
+)
+"""K-beta1, and L-alpha1 of tungsten from the filament; Bearden 1967, Rev. Mod. Phys. 39, 78."""
+
+
+def tube_lines(wavelength: Wavelength) -> tuple[TubeLine, ...]:
+    """Return the other lines of the tube whose K-alpha a wavelength is; none where a scan lists them itself."""
+    listed = [angstrom for angstrom, _ in wavelength.lines]
+    return tuple(
+        line
+        for line in TUBE_LINES.get(wavelength.anode, ())
+        if all(abs(angstrom / line.angstrom - 1.0) > 2e-3 for angstrom in listed)
+    )
+
+
+@dataclass(frozen=True)
 class EmissionLine:
     """One Lorentzian of a tube's emission profile.
 
