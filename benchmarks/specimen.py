@@ -24,9 +24,11 @@ import numpy as np
 
 from xrdz.crystal import inverse_d_squared, metric_tensor
 from xrdz.diffractogram import Diffractogram, FloatArray
+from xrdz.kernel import GAUSS, WIDTH
 from xrdz.pattern import InstrumentModel, PatternModel, PhaseColumns, PhaseModel, ReflectionState, compile_pattern
 from xrdz.profile import DEGREE
 from xrdz.reference import Reference
+from xrdz.wavelength import Wavelength
 
 Axis = tuple[int, int, int]
 
@@ -70,6 +72,7 @@ class Specimen:
     background_share : of the total, without the humps
     slope, curvature : shape of the background, exp(-slope t) (1 + curvature cos(3 t)), t in [-1, 1]
     humps : (centre deg, full width deg, share of the total)
+    tube : shares of other lines of the tube, (angstrom, share of K-alpha)
     """
 
     parts: tuple[Part, ...]
@@ -79,6 +82,7 @@ class Specimen:
     slope: float = 0.5
     curvature: float = 0.05
     humps: tuple[tuple[float, float, float], ...] = ()
+    tube: tuple[tuple[float, float], ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
 
     def mass(self, identifier: str) -> float:
@@ -108,24 +112,10 @@ def nickel_rich(ni3sn4: Reference, x: float) -> Reference:
 
 def expected_counts(specimen: Specimen, two_theta: FloatArray) -> FloatArray:
     """Return the expected counts of a specimen at each point."""
-    blank = Diffractogram(two_theta, np.ones(two_theta.size))
-    references = tuple(part.reference for part in specimen.parts)
-    generic = compile_pattern(blank, instrument=specimen.instrument, references=references, n_chebyshev=1)
-    values = true_values(specimen, generic)
-    broadest = values.copy()
-    for part in specimen.parts:
-        # Windows must hold the broadest reflection of an anisotropic phase.
-        place = generic.parameters.index(f"{part.reference.id}.size_lorentz")
-        broadest[place] *= max(part.elongation, 1.0 / part.elongation) ** (2.0 / 3.0)
-    axes = tuple(part.texture_axis for part in specimen.parts)
-    pattern = compile_pattern(
-        blank, instrument=specimen.instrument, references=references, n_chebyshev=1, at=broadest, texture_axes=axes
-    )
-    peaks = np.zeros(two_theta.size)
-    for part, phase, absorption in zip(specimen.parts, pattern.phases, absorption_factors(specimen), strict=True):
-        state = _anisotropic(pattern, phase, part, values)
-        scale = part.mass * absorption / phase.mass_per_scale(values)
-        peaks += scale * curve_of(pattern, phase, state, values)
+    peaks = peaks_at(specimen, two_theta, specimen.instrument)
+    for angstrom, share in specimen.tube:
+        other = replace(specimen.instrument, wavelength=Wavelength(((angstrom, 1.0),)))
+        peaks += share * peaks_at(specimen, two_theta, other)
     t = np.linspace(-1.0, 1.0, two_theta.size)
     smooth = np.exp(-specimen.slope * t) * (1.0 + specimen.curvature * np.cos(3.0 * t))
     under = specimen.background_share * smooth / smooth.sum()
@@ -134,6 +124,29 @@ def expected_counts(specimen: Specimen, two_theta: FloatArray) -> FloatArray:
         under += share * hump / hump.sum()
     expected: FloatArray = specimen.counts * (under + (1.0 - under.sum()) * peaks / peaks.sum())
     return expected
+
+
+def peaks_at(specimen: Specimen, two_theta: FloatArray, instrument: InstrumentModel) -> FloatArray:
+    """Return what a specimen diffracts of the lines of an instrument, in units common to all of them."""
+    blank = Diffractogram(two_theta, np.ones(two_theta.size))
+    references = tuple(part.reference for part in specimen.parts)
+    generic = compile_pattern(blank, instrument=instrument, references=references, n_chebyshev=1)
+    values = true_values(specimen, generic)
+    broadest = values.copy()
+    for part in specimen.parts:
+        # Windows must hold the broadest reflection of an anisotropic phase.
+        place = generic.parameters.index(f"{part.reference.id}.size_lorentz")
+        broadest[place] *= max(part.elongation, 1.0 / part.elongation) ** (2.0 / 3.0)
+    axes = tuple(part.texture_axis for part in specimen.parts)
+    pattern = compile_pattern(
+        blank, instrument=instrument, references=references, n_chebyshev=1, at=broadest, texture_axes=axes
+    )
+    peaks = np.zeros(two_theta.size)
+    for part, phase, absorption in zip(specimen.parts, pattern.phases, absorption_factors(specimen), strict=True):
+        state = _anisotropic(pattern, phase, part, values)
+        scale = part.mass * absorption / phase.mass_per_scale(values)
+        peaks += scale * curve_of(pattern, phase, state, values)
+    return peaks
 
 
 def measure(specimen: Specimen, two_theta: FloatArray, rng: np.random.Generator) -> Diffractogram:
@@ -181,7 +194,10 @@ def _anisotropic(pattern: PatternModel, phase: PhaseModel, part: Part, values: F
     width = size_width(part.size_nm)
     lorentz = (1.0 - part.gauss_share) * width * (relative - 1.0) * secant
     gauss = (part.gauss_share * width) ** 2 * (relative**2 - 1.0) * secant**2
-    return replace(state, lorentz=state.lorentz + lorentz, gauss_squared=state.gauss_squared + gauss)
+    rows = state.rows.copy()
+    rows[WIDTH] += lorentz
+    rows[GAUSS] += gauss
+    return replace(state, rows=rows)
 
 
 def relative_breadth(phase: PhaseModel, part: Part) -> FloatArray:

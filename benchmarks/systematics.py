@@ -155,7 +155,7 @@ def with_values(**values: float) -> Change:
 
 
 def rows() -> tuple[Row, ...]:
-    """Return all causes, in the order of the table in physics.md, and two of the instrument."""
+    """Return all causes, in the order of the table in physics.md, and some of the instrument."""
     r = math.log(0.8)
     axes = {identifier: reference(identifier).texture_axes for identifier in ("sn", "ni3sn4")}
     table = [Row("none (control)", lambda specimen: specimen, {})]
@@ -197,6 +197,8 @@ def rows() -> tuple[Row, ...]:
             "axial divergence of 5 deg slits left out", lambda specimen: specimen, {"kappa": 0.0}, laboratory=OPEN_SLITS
         ),
         Row("polarization 1 instead of 0.80", lambda specimen: specimen, {"polarization": 1.0}),
+        Row("transparency 0.06 deg left out", with_values(transparency=0.06), {"transparency": 0.0}),
+        Row("K-beta of 2 % left out", lambda specimen: replace(specimen, tube=((1.39225, 0.02),)), {}),
     ]
     return tuple(table)
 

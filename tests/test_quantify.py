@@ -368,7 +368,9 @@ def test_a_phase_of_lines_spread_out_but_for_the_strongest_is_not_detected(mixtu
     widths = np.full(state.fwhm.size, 4.0)
     widths[strongest] = 0.2
     mean = float(widths @ state.intensity / state.intensity.sum())
-    spread = replace(state, gauss_squared=np.zeros_like(widths), lorentz=widths)
+    rows = state.rows.copy()
+    rows[GAUSS], rows[WIDTH] = 0.0, widths
+    spread = replace(state, rows=rows)
     result = SimpleNamespace(pattern=mixture.pattern, states=(state, spread))
     assert mean > WIDEST_DEG
     assert is_background(result, COMPOUND)
