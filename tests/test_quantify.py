@@ -24,6 +24,7 @@ from xrdz.detection import (
 )
 from xrdz.diffractogram import Diffractogram, FloatArray
 from xrdz.fit import FitResult, fit
+from xrdz.kernel import GAUSS, WIDTH
 from xrdz.pattern import compile_pattern
 from xrdz.quantify import (
     BACKGROUND,

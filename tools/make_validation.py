@@ -763,12 +763,12 @@ def repeats_text(repeats: Mapping[str, Any]) -> str:
         su = math.hypot(first["su"] / first["ratio"], second["su"] / second["ratio"])
         sentences.append(f"{100 * difference:+.1f} +- {100 * su:.1f} % in {mixture}")
     return prose(
-        f"""Not all of the difference is the analysis's. `benchmarks/repeat_scans.py` asks without a model of the pattern
-        whether the two scans differ by counting alone: in windows with peaks of one phase, counts in 2 minutes over
-        those in 8, by least squares. One phase should have one ratio in all its windows (chi^2 about its degrees of
-        freedom), and both phases the same. The phases' ratios differ by {" and ".join(sentences)}; the windows of one
-        phase differ among themselves more than counting allows. So the two scans of a specimen are not the same pattern
-        to within their counts, and no analysis brings their answers closer than that."""
+        f"""Not all of the difference is the analysis's. `benchmarks/repeat_scans.py` asks without a model of the
+        pattern whether the two scans differ by counting alone: in windows with peaks of one phase, counts in 2 minutes
+        over those in 8, by least squares. One phase should have one ratio in all its windows (chi^2 about its degrees
+        of freedom), and both phases the same. The phases' ratios differ by {" and ".join(sentences)}; the windows of
+        one phase differ among themselves more than counting allows. So the two scans of a specimen are not the same
+        pattern to within their counts, and no analysis brings their answers closer than that."""
     ) + table(("mixture", "phase", "2 min over 8 min", "chi^2 of its windows"), rows)
 
 

@@ -22,6 +22,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -354,13 +355,18 @@ def _own_widths(standard: Standard, item: Reference) -> tuple[Estimate, Estimate
 def _fitted(
     diffractogram: Diffractogram, conditions: Conditions, item: Reference, parameters: list[Parameter], degrees: int
 ) -> FitResult:
-    """Return the fit with `degrees` degrees of intensity response."""
+    """Return the fit with `degrees` degrees of intensity response.
+
+    It is made twice, the second time with combs and windows frozen where the first ended: a standard's counts tell
+    models apart that were frozen at different places, which is no evidence for a response.
+    """
     instrument = replace(
         conditions.instrument,
         response=tuple(Parameter(f"response.{k}", 0.0, 0.0, RESPONSE_SU, -3.0, 3.0) for k in range(1, degrees + 1)),
         response_domain=(float(diffractogram.two_theta[0]), float(diffractogram.two_theta[-1])),
     )
-    return fit(diffractogram, instrument=instrument, references=(item,), parameters=parameters, extend=False)
+    known: dict[str, Any] = {"instrument": instrument, "references": (item,), "parameters": parameters, "extend": False}
+    return fit(diffractogram, **known, near=fit(diffractogram, **known))
 
 
 def _with_response(
@@ -415,9 +421,21 @@ def resolution_of(result: FitResult, item: Reference, standard: Standard, covari
             "the axial divergence ended at zero, so the low angles say nothing of it; start the range at a lower angle"
         )
     axial = math.sqrt(kappa)
-    names = ("u", "v", "w", "x", "y", "axial", "zero_deg", "defocus")
-    fitted = ("u", "v", "w", f"{item.id}.strain_lorentz", f"{item.id}.size_lorentz", "kappa", "zero", "defocus")
+    names: tuple[str, ...] = ("u", "v", "w", "x", "y", "axial", "zero_deg", "defocus")
+    fitted: tuple[str, ...] = (
+        "u",
+        "v",
+        "w",
+        f"{item.id}.strain_lorentz",
+        f"{item.id}.size_lorentz",
+        "kappa",
+        "zero",
+        "defocus",
+    )
     slope = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.5 / axial, 1.0, 1.0])
+    if result.su("defocus") == 0.0:
+        # On its bound it has no covariance: the geometry's prior stands in later fits.
+        names, fitted, slope = names[:-1], fitted[:-1], slope[:-1]
     places = [result.names.index(name) for name in fitted]
     joint = covariance[np.ix_(places, places)] * slope * slope[:, None]
     joint[3, 3] += (strain.su or 0.0) ** 2

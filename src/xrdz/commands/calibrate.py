@@ -120,7 +120,8 @@ def text(calibration: Calibration) -> str:
     ]
     for name in RESOLUTION_PARAMETERS:
         estimate = getattr(instrument.resolution, name)
-        lines.append(f"  {name:<9}{value_with_su(estimate.value, estimate.su):<16}{UNITS[name]}")
+        shown = "0, not kept" if estimate is None else value_with_su(estimate.value, estimate.su)
+        lines.append(f"  {name:<9}{shown:<16}{UNITS[name]}")
     displacement = calibration.displacement_mm
     lines.append(
         f"  {'(specimen)':<9} {value_with_su(displacement.value, displacement.su):<14} mm, displacement, not kept"

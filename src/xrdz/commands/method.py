@@ -32,6 +32,8 @@ ratio = "ni3sn4/sn"                     # mass ratio to report, numerator/denomi
 # wavelength = "CuKa"                   # CuKa CoKa MoKa CrKa AgKa FeKa, CuKa1, or [[1.5405929, 1.0], [1.5444274, 0.5]]
 # monochromator_two_theta_deg = 26.6    # degrees 2theta, graphite for Cu K-alpha; leave it out without a monochromator
 # soller_deg = 2.3                      # degrees, a hint for the axial divergence
+# divergence_slit_deg = 1.0             # degrees, a fixed slit
+# detector_opening_deg = 5.5            # degrees 2theta that a linear detector spans; leave it out for a point detector
 
 # [particle_size_um]                    # for microabsorption: [value, standard uncertainty] in micrometres
 # sn = [5.0, 2.0]
@@ -194,9 +196,15 @@ def _instrument_rows(method: Method) -> list[tuple[str, str]]:
         ("  radius", "not given, assumed with a finding" if radius is None else f"{radius:g} mm"),
         ("  wavelength", lines or "from the scan's file, else Cu K-alpha with a finding"),
         ("  monochromator", "none" if monochromator is None else f"{monochromator:g} deg 2theta"),
-        ("  soller", "not given" if instrument.soller_deg is None else f"{instrument.soller_deg:g} deg"),
+        ("  soller", _degrees(instrument.soller_deg)),
+        ("  divergence slit", _degrees(instrument.divergence_slit_deg)),
+        ("  linear detector", _degrees(instrument.detector_opening_deg)),
         ("  resolution", "refined" if instrument.resolution is None else "from calibration"),
     ]
+
+
+def _degrees(opening: float | None) -> str:
+    return "not given" if opening is None else f"{opening:g} deg"
 
 
 def _standard(method: Method) -> str:
