@@ -31,10 +31,12 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 BUDGET_S = 180.0
 """CPU seconds the comparison over all patterns may take; patterns beyond it are skipped, and say so."""
 
-SAME_SHARE = 0.032
+SAME_SHARE = 0.04
 """Posterior su of ln(m_p / m_0) by which two solvers may differ.
 
-The root of 1e-3, the predicted decrease at which the compiled one stops.
+The compiled one stops at a predicted decrease of 1e-3, the square of 0.032 su, or where no scale would move by more
+than `SETTLED_SU` of its su; along a valley of roughness, overspill and B its parabola sees a sixth of what is left
+(0.032 su and a decrease of 0.016 for anatase and zincite).
 """
 
 SAME_OBJECTIVE = 0.01
@@ -78,19 +80,10 @@ def fit_of(name: str) -> FitResult:
     return measured(data_file("dara", f"{key}--8min.xrdml"), DARA[key], aeris, (15.0, 80.0))
 
 
-TWO_MINIMA = {
-    "cpd 1g": "anisotropic size and strain of fluorite exchange: the compiled solver stops 1.0 above lmfit's minimum, "
-    "0.08 su of the shares away; it finds the lower one when widths and anisotropies start together",
-}
-"""Patterns on which the referee finds a lower minimum. Strict: one that agrees again fails here and leaves the list."""
-
 PATTERNS = [
-    pytest.param(name, marks=[pytest.mark.xfail(reason=TWO_MINIMA[name])] if name in TWO_MINIMA else [])
-    for name in (
-        *(f"simulated {key}" for key in SIMULATED),
-        *(f"cpd {key}" for key in CPD),
-        *(f"dara {key}" for key in DARA),
-    )
+    *(f"simulated {key}" for key in SIMULATED),
+    *(f"cpd {key}" for key in CPD),
+    *(f"dara {key}" for key in DARA),
 ]
 
 
@@ -204,6 +197,8 @@ def test_correlated_priors_enter_the_residual(small: FitResult) -> None:
 
 
 def test_the_jacobian_agrees_with_central_differences(problem: LmfitProblem) -> None:
+    # On its bound a parameter has no step to the other side.
+    problem.parameters["defocus"].set(value=2e-4)
     jacobian = problem.jacobian(problem.parameters)
     su = np.concatenate((np.abs(problem.values_of(problem.parameters)[0]), problem.pattern.parameters.prior_su))
     for row, (name, lmfit_name) in enumerate(problem.lmfit_names.items()):
