@@ -34,6 +34,7 @@ from xrdz.pattern import PatternModel, compile_pattern
 from xrdz.quantify import mass_jacobian
 from xrdz.reference import reference
 from xrdz.solver import (
+    PREDICTED_DECREASE,
     Noise,
     bounded_step,
     evaluate,
@@ -263,8 +264,8 @@ def test_the_minimum_has_no_slope_left() -> None:
     # What a step to the bottom of the parabola would gain, and how far it would move the scales, in su: a gain of g
     # moves nothing by more than sqrt(g).
     gain, moved = float(found.gradient[free] @ step), np.abs(step[:2]) / np.sqrt(np.diag(inverse)[:2])
-    assert gain < 1e-3 or (gain < NEARLY and np.all(moved < SETTLED_SU))
-    assert np.all(moved < math.sqrt(1e-3))
+    assert gain < PREDICTED_DECREASE or (gain < NEARLY and np.all(moved < SETTLED_SU))
+    assert np.all(moved < math.sqrt(PREDICTED_DECREASE))
     assert found.point.objective <= evaluate(pattern, noise, values, smoothed(noise.observed)).objective
 
 

@@ -9,7 +9,9 @@ the quantile being that of `FALSE_DETECTION`, k its effective number of paramete
 decides one; after Davies 1977, Biometrika 64, 247), and c = su / su_stat >= 1 what counting does not hold.
 
 The detection limit is the amount that passes this test with 95 % (Currie 1968, Anal. Chem. 40, 586):
-(sqrt(chi^2_k) + 1.645) su_0, su_0 being that of the scale of an absent phase, with k = 2 + its free cell parameters.
+(sqrt(chi^2_k) + 1.645) su_0, su_0 being that of the scale of an absent phase, with k = 2 + its free cell parameters. A
+weak phase's own widths are what noise made of them, mostly too narrow: the limit takes those of the heaviest phase, as
+grains of one powder are. One of far smaller grains needs more.
 
 Near zero the normal interval of ln Z fails. There the interval of a scale S is where the profile of the objective,
 minimised over everything else, rises above its minimum by (1.96 c)^2 (Wilks 1938, Ann. Math. Stat. 9, 60), for an upper
@@ -25,8 +27,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from xrdz.algebra import sums_of_points
 from xrdz.diffractogram import FloatArray
 from xrdz.fit import FitResult
+from xrdz.phase_model import WIDTH_NAMES
 from xrdz.quantify import COUNTING, COVERAGE_FACTOR, MassEstimate
 from xrdz.solver import Noise, minimise
 
@@ -198,6 +202,18 @@ def _scale_su(result: FitResult, number: int) -> float:
     return 2.0 / math.sqrt(information) if information > 0.0 else 1.0
 
 
+def _column_with_widths_of(result: FitResult, number: int, other: int) -> FloatArray:
+    """Return a phase's pattern of unit scale with another's widths, summed as the fit's `summed` is."""
+    pattern, values = result.pattern, result.values.copy()
+    if other != number:
+        ours, theirs = (pattern.phases[k] for k in (number, other))
+        for name in WIDTH_NAMES:
+            values[pattern.parameters.index(f"{ours.id}.{name}")] = result.value(f"{theirs.id}.{name}")
+    column = pattern.phase_columns(values, derivatives=False)[number].pattern
+    summed: FloatArray = sums_of_points(column[None], np.ones(column.size), result.summed.factor)[0]
+    return summed
+
+
 def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
     """Return the detection limit of each phase as a mass fraction; see the module.
 
@@ -212,6 +228,9 @@ def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
     for number, phase in enumerate(pattern.phases):
         # Poisson weights at the model without the phase, relative to those the Jacobian holds already.
         relative = np.ones(coarse.root.size)
+        own = coarse.columns[number]
+        if is_weak(result, estimate, number):
+            own = _column_with_widths_of(result, number, int(np.argmax(estimate.masses)))
         if result.diffractogram.su is None:
             share = result.scales[number] * coarse.columns[number] / coarse.model
             relative = 1.0 / np.sqrt(np.maximum(1.0 - share, 1e-6))
@@ -221,12 +240,13 @@ def detection_limits(result: FitResult, estimate: MassEstimate) -> FloatArray:
         keep[:number] &= result.scales[:number] > 0
         places = np.flatnonzero(keep)
         body = coarse.whitened[places] * relative
+        here = int(np.searchsorted(places, number))
+        body[here] = own * coarse.root * relative
         normal = body @ body.T
         nonlinear = np.flatnonzero(places >= n_linear)
         inside = places[nonlinear] - n_linear
         normal[np.ix_(nonlinear, nonlinear)] += table.prior_precision[np.ix_(inside, inside)]
         scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
-        here = int(np.searchsorted(places, number))
         unit = np.zeros(places.size)
         unit[here] = 1.0 / scale[here]
         variance = (

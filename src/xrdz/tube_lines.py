@@ -102,7 +102,7 @@ def tube_findings(result: FitResult) -> list[Finding]:
             Code.TUBE_LINE_FITTED,
             f"{label} of the tube was fitted: {100.0 * share:.2g} % of the K-alpha intensity",
             where=label,
-            suggestion="a better filter or a monochromator takes it out",
+            suggestion="nothing: its reflections are part of the fit; a better filter takes them out",
         )
         for label, share in zip(result.pattern.tube.labels, result.tube_shares.tolist(), strict=True)
     ]
