@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("archive", "archive_writer", "hdf5_pack", "run_folder", "inputs", "stored", "pool", "worker", "cluster"),
     ("terminal", "plotting", "lmfit_problem"),
     ("pipeline",),
-    ("analysis", "judgement", "tube_lines"),
+    ("analysis", "judgement", "tube_lines", "solid_solution"),
     ("candidates",),
     ("claims", "features", "decision", "sample_sheet", "method", "writers", "readers"),
     ("quantify", "detection", "residuals", "microstructure", "standards", "absorption", "crystallinity"),

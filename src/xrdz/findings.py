@@ -46,6 +46,7 @@ class Code(StrEnum):
     PHASE_NOT_DETECTED = "PHASE_NOT_DETECTED"  # a phase is below its detection limit
     STRONG_TEXTURE = "STRONG_TEXTURE"  # preferred orientation is strong
     CELL_FAR_FROM_REFERENCE = "CELL_FAR_FROM_REFERENCE"  # a cell moved more than its prior expects
+    COMPOSITION_FITTED = "COMPOSITION_FITTED"  # a phase of variable composition was fitted with more of an element
     TUBE_LINE_FITTED = "TUBE_LINE_FITTED"  # K-beta or another line of the tube was fitted on evidence
     SECOND_START_BETTER = "SECOND_START_BETTER"  # the annealed second start found the lower minimum
 

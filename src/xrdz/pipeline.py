@@ -50,6 +50,7 @@ from xrdz.quantify import (
 from xrdz.reference import DALTON_PER_CUBIC_ANGSTROM, Reference, library_sha256, reference, reference_from_cif
 from xrdz.residuals import agreement_of
 from xrdz.sample_sheet import Sample, nickel_balance
+from xrdz.solid_solution import composition_findings, with_composition, with_solid_solutions
 from xrdz.standards import (
     AbsoluteAmounts,
     alloy_nickel,
@@ -146,7 +147,8 @@ def _solve(
 ) -> CandidateTrial:
     """Fit the phases of a method, and the lines of the tube and the candidates the data ask for."""
     result = fit(diffractogram, instrument=conditions.instrument, references=references_of(method), near=near)
-    trial = try_candidates(with_tube_lines(result), _references(method.candidates))
+    settled = with_tube_lines(with_solid_solutions(result))
+    trial = try_candidates(settled, _references(method.candidates))
     if solver == "lmfit":
         from xrdz.lmfit_problem import refit
 
@@ -160,7 +162,7 @@ def analysis_of_trial(
     """Quantify a fit and judge it."""
     result = trial.result
     references = [phase.reference for phase in result.pattern.phases]
-    fitted = with_candidates(estimate_masses(result), trial.left_out)
+    fitted = with_composition(with_candidates(estimate_masses(result), trial.left_out), result)
     claimed = method.ratio if method.ratio is not None and set(method.ratio) == CLAIMED_PHASES else None
     contrast = absorption_contrast(
         fitted,
@@ -189,6 +191,7 @@ def analysis_of_trial(
         *conditions.findings,
         *findings_of_fit(result, phases, agreement),
         *tube_findings(result),
+        *composition_findings(result),
         *candidate_findings(trial, estimate, ratio=method.ratio),
         *absorption_findings(contrast, estimate, ratio=method.ratio),
         *(() if amounts is None else amounts.findings),

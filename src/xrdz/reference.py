@@ -51,6 +51,28 @@ _TEXTURE_AXES: Mapping[str, tuple[tuple[int, int, int], ...]] = {
 
 
 @dataclass(frozen=True, eq=False)
+class ExcessSite:
+    """A site the structure leaves empty and atoms in excess of the formula go to.
+
+    Parameters
+    ----------
+    group : displacement group of the excess element
+    positions : all of the conventional cell, fractional
+    su : prior standard uncertainty of the atoms per formula unit, about none
+    most : atoms per formula unit
+    present : atoms per formula unit in this very structure
+    origin : the structure without any, None for that itself
+    """
+
+    group: int
+    positions: tuple[tuple[float, float, float], ...]
+    su: float
+    most: float
+    present: float = 0.0
+    origin: Reference | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Reference:
     """One crystal structure as the fit takes it; compared and hashed by identity.
 
@@ -72,6 +94,7 @@ class Reference:
     rotations : shape (m, 3, 3), Laue class; it acts on indices as row vectors, h' = h @ R
     texture_axes : hkl of plane normals worth trying, best first
     flags : short facts about the phase, see `reference_patterns/phases.toml`
+    excess : where more atoms of an element go if the composition varies
     """
 
     id: str
@@ -93,6 +116,7 @@ class Reference:
     rotations: IntArray
     texture_axes: tuple[tuple[int, int, int], ...]
     flags: tuple[str, ...]
+    excess: ExcessSite | None = None
 
     def __post_init__(self) -> None:
         for array in (self.atom_group, self.atom_position, self.atom_occupancy, self.rotations):
@@ -161,7 +185,20 @@ class Reference:
             "rotations": ["".join("-0+"[int(x) + 1] for x in rotation.ravel()) for rotation in self.rotations],
             "texture_axes": [list(axis) for axis in self.texture_axes],
             "flags": list(self.flags),
+            **({} if self.excess is None else {"excess": _excess_entry(self.excess)}),
         }
+
+
+def _excess_entry(site: ExcessSite) -> dict[str, Any]:
+    positions = [list(position) for position in site.positions]
+    return {"group": site.group, "positions": positions, "su": site.su, "most": site.most}
+
+
+def _excess_site(entry: Mapping[str, Any] | None) -> ExcessSite | None:
+    if entry is None:
+        return None
+    positions = tuple((float(x), float(y), float(z)) for x, y, z in entry["positions"])
+    return ExcessSite(int(entry["group"]), positions, float(entry["su"]), float(entry["most"]))
 
 
 def _hkl(axis: Sequence[int]) -> tuple[int, int, int]:
@@ -194,6 +231,7 @@ def reference_from_entry(entry: Mapping[str, Any]) -> Reference:
         rotations=rotations.reshape(-1, 3, 3),
         texture_axes=tuple(_hkl(axis) for axis in entry["texture_axes"]),
         flags=tuple(entry["flags"]),
+        excess=_excess_site(entry.get("excess")),
     )
 
 
@@ -389,7 +427,18 @@ def compile_cif(path: Path, *, id: str, entry: Mapping[str, Any] | None = None) 
         rotations=crystal.rotations,
         texture_axes=tuple(_hkl(axis) for axis in table.get("texture_axes", _TEXTURE_AXES[crystal.crystal_system])),
         flags=tuple(table.get("flags", ())),
+        excess=_stated_excess(crystal.elements, table, id),
     )
+
+
+def _stated_excess(elements: Sequence[str], table: Mapping[str, Any], id: str) -> ExcessSite | None:
+    """Return the site of `phases.toml` that atoms in excess go to."""
+    stated = table.get("excess")
+    if stated is None:
+        return None
+    if stated["element"] not in elements:
+        raise InputError(f"phases.toml: [{id}.excess] names {stated['element']}, which is not in the structure")
+    return _excess_site({**stated, "group": elements.index(stated["element"])})
 
 
 def _charges(elements: Sequence[str], counts: FloatArray, table: Mapping[str, Any], id: str) -> tuple[Charge, ...]:
