@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from xrdz.conditions import conditions_of
-from xrdz.crystal import reflections, structure_factor_squared
+from xrdz.crystal import excess_slope, reflections, structure_factor_squared
 from xrdz.diffractogram import Diffractogram
 from xrdz.findings import Code
 from xrdz.fit import FitResult, fit
@@ -180,3 +180,19 @@ def test_a_phase_without_a_site_has_no_row() -> None:
     assert with_composition(estimate, result) is estimate
     assert weigh_excess(result, 0) is None
     assert with_solid_solutions(result) is result
+
+
+def test_the_slope_is_that_of_the_squared_structure_factor() -> None:
+    here = with_excess(reference("ni3sn4"), 20)
+    listed = reflections(here, d_min=1.0, d_max=10.0)
+    B = [0.5, 0.7]
+
+    def squared(hundredths: int) -> np.ndarray:
+        other = with_excess(reference("ni3sn4"), hundredths)
+        theirs = reflections(other, d_min=1.0, d_max=10.0)
+        assert theirs.hkl.tolist() == listed.hkl.tolist()
+        return structure_factor_squared(other, theirs, wavelength=1.5406, displacement=B)
+
+    difference = (squared(21) - squared(19)) / 0.02
+    slope = excess_slope(here, listed, wavelength=1.5406, displacement=B) * squared(20)
+    np.testing.assert_allclose(slope, difference, rtol=1e-6, atol=1e-6 * np.abs(difference).max())

@@ -271,9 +271,10 @@ def pair_products(reference: Reference, reflections: Reflections, *, wavelength:
     return products
 
 
+@lru_cache(maxsize=128)
 def _form_factors(reference: Reference, reflections: Reflections, wavelength: float) -> ComplexArray:
-    """Return f0 + f' + i f'' of each group, shape (n, n_groups)."""
-    return np.stack(
+    """Return f0 + f' + i f'' of each group, shape (n, n_groups); read-only."""
+    factors: ComplexArray = np.stack(
         [
             form_factor(element, s=reflections.s, charge=charge, formal=formal)
             + dispersion(element, wavelength=wavelength)
@@ -281,6 +282,8 @@ def _form_factors(reference: Reference, reflections: Reflections, wavelength: fl
         ],
         axis=1,
     )
+    factors.setflags(write=False)
+    return factors
 
 
 def charge_slope(
@@ -311,6 +314,42 @@ def charge_slope(
     damping = np.exp(-np.square(reflections.s)[:, None] * (values + values[group]))
     overlap = (geometry[:, group, None] * geometry.conj()).real
     change = 2.0 * slope * (f.real * overlap * damping).sum(axis=1)
+    total = structure_factor_squared(reference, reflections, wavelength=wavelength, displacement=values)
+    relative: FloatArray = np.divide(change, total, out=np.zeros_like(change), where=total > 0.0)
+    return relative
+
+
+def excess_slope(
+    reference: Reference,
+    reflections: Reflections,
+    *,
+    wavelength: float,
+    displacement: Sequence[float] | FloatArray,
+) -> FloatArray:
+    """Return d ln <|F|^2> / d (atoms in excess per formula unit), zero where nothing scatters or no site takes any.
+
+    d<|F|^2> / dx = 2 sum_l Re(f_k f_l*) Re(g G_l*) exp(-(B_k + B_l) s^2), with k the group of the excess element and
+    g = (Z / n) sum exp(2 pi i h.r) over the n positions of the site, Z the formula units in the cell.
+
+    Parameters
+    ----------
+    wavelength : angstrom
+    displacement : shape (n_groups,), B in angstrom^2
+
+    Returns
+    -------
+    Shape (n,), per atom and formula unit.
+    """
+    site = reference.excess
+    if site is None:
+        return np.zeros(reflections.n_reflections)
+    phases = reflections.hkl @ np.array(site.positions).T
+    added = np.exp(2j * np.pi * phases).sum(axis=1) * (reference.formula_units / len(site.positions))
+    f = _form_factors(reference, reflections, wavelength)
+    values = np.asarray(displacement, dtype=np.float64)
+    damping = np.exp(-np.square(reflections.s)[:, None] * (values + values[site.group]))
+    overlap = (added[:, None] * reflections.geometry.conj()).real
+    change = 2.0 * ((f[:, site.group, None] * f.conj()).real * overlap * damping).sum(axis=1)
     total = structure_factor_squared(reference, reflections, wavelength=wavelength, displacement=values)
     relative: FloatArray = np.divide(change, total, out=np.zeros_like(change), where=total > 0.0)
     return relative

@@ -202,8 +202,14 @@ class PatternModel:
 
     def charge_columns(self, number: int, values: FloatArray) -> FloatArray:
         """Return the change of y with one su of each uncertain charge of one phase at unit scale, (e, n)."""
-        phase = self.phases[number]
-        rows = phase.charge_rows(values)
+        return self._area_columns(self.phases[number], values, self.phases[number].charge_rows(values))
+
+    def excess_column(self, number: int, values: FloatArray) -> FloatArray:
+        """Return the change of y with one atom in excess per formula unit of one phase at unit scale, (1, n)."""
+        return self._area_columns(self.phases[number], values, self.phases[number].excess_row(values))
+
+    def _area_columns(self, phase: PhaseModel, values: FloatArray, rows: FloatArray) -> FloatArray:
+        """Return the change of y with changes of the areas (e, reflections), (e, n)."""
         block = PhaseColumns.empty(len(rows), self.two_theta.size)
         if len(rows):
             basis, state = np.full(len(rows), PATTERN, dtype=np.int64), self.peak_state(phase, values)

@@ -33,6 +33,7 @@ from xrdz.crystal import (
     cell_from_free,
     cell_volume,
     charge_slope,
+    excess_slope,
     free_cell_names,
     free_cell_values,
     full_cell,
@@ -379,6 +380,18 @@ class PhaseModel:
         ]
         rows: FloatArray = state.intensity * np.array(slopes).reshape(len(slopes), self.theta.size)
         return rows
+
+    def excess_row(self, values: FloatArray) -> FloatArray:
+        """Return the change of each reflection's area with one atom in excess per formula unit, (1, reflections)."""
+        state, _ = self.evaluate(values, derivatives=False)
+        slope = excess_slope(
+            self.reference,
+            self.listed,
+            wavelength=self.instrument.wavelength.principal,
+            displacement=values[self.parameter_index[self.n_cell + 4 : self.n_cell + 4 + self.n_displacement]],
+        )
+        row: FloatArray = state.intensity * slope[None, self.inside]
+        return row
 
 
 def lorentz_polarization(theta: FloatArray, *, polarization: float) -> FloatArray:

@@ -24,24 +24,21 @@ from functools import lru_cache
 
 import numpy as np
 
-from xrdz.diffractogram import Diffractogram, FloatArray
+from xrdz.algebra import sums_of_points
+from xrdz.diffractogram import FloatArray
 from xrdz.errors import FitError
 from xrdz.findings import Code, Finding, info
 from xrdz.fit import FitResult, Status, fit
 from xrdz.numerals import value_with_su
-from xrdz.pattern import compile_pattern, parameter_table
-from xrdz.profile import ROUGH
 from xrdz.quantify import MassEstimate, mass_jacobian
 from xrdz.reference import Reference
+from xrdz.scattering import atomic_mass
 
 STRUCTURE = "composition of the phases"
 """Budget row."""
 
 ENTER_GAIN = 12.0
 """Decrease of the objective over the misfit from which an excess is refined, as for a texture or a broadening term."""
-
-STEP = 0.1
-"""Change of x the derivative is taken over; structure factors are linear in it."""
 
 GRID = 0.01
 """Steps of x a structure is made for, far below its uncertainty, so that the scans of a batch share them."""
@@ -132,7 +129,8 @@ def weigh_excess(result: FitResult, number: int) -> Excess | None:
     if site is None or not result.scales[number] > 0.0:
         return None
     coarse = result.summed
-    column = coarse.factor * coarse.root * result.scales[number] * _slope(result, number)
+    change = result.scales[number] * result.pattern.excess_column(number, result.values)
+    column = coarse.root * sums_of_points(change, np.ones(change.shape[1]), coarse.factor)[0]
     response = -result.covariance @ (coarse.whitened @ column)
     free = column + response @ coarse.whitened
     noise = max(result.chi2_reduced, 1.0)
@@ -142,8 +140,8 @@ def weigh_excess(result: FitResult, number: int) -> Excess | None:
     best = site.present + (score - site.present / site.su**2) / precision
     masses, jacobian = mass_jacobian(result)
     shift = jacobian @ response
-    more = with_excess(site.origin or phase.reference, round((site.present + STEP) / GRID))
-    shift[number] += masses[number] * (more.mass_per_cell / phase.reference.mass_per_cell - 1.0) / STEP
+    per_atom = phase.reference.formula_units * atomic_mass(phase.reference.groups[site.group])
+    shift[number] += masses[number] * per_atom / phase.reference.mass_per_cell
     gain = score**2 / information if score > 0.0 < information else 0.0
     return Excess(number, site.present, best, precision**-0.5, gain, shift)
 
@@ -162,8 +160,8 @@ def composition_findings(result: FitResult) -> list[Finding]:
     findings = []
     for number in _variable(result):
         reference = result.pattern.phases[number].reference
-        item, site = weigh_excess(result, number), reference.excess
-        if item is None or site is None or site.present == 0.0:
+        site = reference.excess
+        if site is None or site.present == 0.0 or (item := weigh_excess(result, number)) is None:
             continue
         findings.append(
             info(
@@ -179,41 +177,6 @@ def composition_findings(result: FitResult) -> list[Finding]:
 
 def _variable(result: FitResult) -> list[int]:
     return [number for number, phase in enumerate(result.pattern.phases) if phase.reference.excess is not None]
-
-
-def _slope(result: FitResult, number: int) -> FloatArray:
-    """Return d y / d x of one phase at unit scale and a fixed number of cells, on the summed points.
-
-    From two structures `STEP` apart, both in the coarse accuracy of the first steps, whose errors cancel.
-    """
-    pattern, phase = result.pattern, result.pattern.phases[number]
-    site = phase.reference.excess
-    assert site is not None
-    origin = site.origin or phase.reference
-    here = round(site.present / GRID)
-    instrument = replace(pattern.instrument, prior_covariance=None)
-    x = result.summed.two_theta
-    own = [extension for extension in result.extensions if extension.phase == phase.id]
-    n_common = len(instrument.parameters)
-    values = np.concatenate((result.values[:n_common], result.values[phase.parameter_index]))
-    curves = []
-    for hundredths in (here, here + round(STEP / GRID)):
-        item = with_excess(origin, hundredths)
-        compiled = compile_pattern(
-            Diffractogram(x, np.ones(x.size)),
-            instrument=instrument,
-            references=[item],
-            n_chebyshev=1,
-            at=values,
-            parameters=parameter_table(instrument, [item], own),
-            texture_axes=[phase.texture_axis],
-            extensions=own,
-            accuracy=ROUGH,
-        )
-        column = compiled.phase_columns(values, derivatives=False)[0].pattern
-        curves.append(compiled.phases[0].normalisation / phase.normalisation * column)
-    slope: FloatArray = (curves[1] - curves[0]) / STEP
-    return slope
 
 
 def _refined(result: FitResult, moves: dict[int, int]) -> FitResult | None:
