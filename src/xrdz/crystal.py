@@ -315,6 +315,11 @@ def charge_slope(
     overlap = (geometry[:, group, None] * geometry.conj()).real
     change = 2.0 * slope * (f.real * overlap * damping).sum(axis=1)
     total = structure_factor_squared(reference, reflections, wavelength=wavelength, displacement=values)
+    return _relative(change, total)
+
+
+def _relative(change: FloatArray, total: FloatArray) -> FloatArray:
+    """Return change / total, zero where nothing scatters."""
     relative: FloatArray = np.divide(change, total, out=np.zeros_like(change), where=total > 0.0)
     return relative
 
@@ -351,8 +356,7 @@ def excess_slope(
     overlap = (added[:, None] * reflections.geometry.conj()).real
     change = 2.0 * ((f[:, site.group, None] * f.conj()).real * overlap * damping).sum(axis=1)
     total = structure_factor_squared(reference, reflections, wavelength=wavelength, displacement=values)
-    relative: FloatArray = np.divide(change, total, out=np.zeros_like(change), where=total > 0.0)
-    return relative
+    return _relative(change, total)
 
 
 def structure_factor_squared(
