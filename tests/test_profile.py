@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import exponnorm
 
-from xrdz.conditions import PACKING, conditions_of, transparency_prior
+from xrdz.conditions import PACKING, UNSEEN_SU, conditions_of, transparency_prior
 from xrdz.diffractogram import Diffractogram
 from xrdz.fit import fit
 from xrdz.instrument import Instrument
@@ -109,11 +109,13 @@ def test_depth_is_the_convolution_with_an_exponential(transparency: float) -> No
 
 def test_transparency_of_corundum_by_hand() -> None:
     # mu/rho (Al) = 50.2, (O) = 11.5 cm^2/g at Cu K-alpha (International Tables C, 4.2.4.3), 52.9 and 47.1 mass %:
-    # 32.0 x 3.987 = 127.5 /cm; half of it packed, R = 17.3 cm: 1 / (2 x 63.8 x 17.3) rad = 0.0260 deg.
-    mean, su = transparency_prior((reference("corundum"),), 1.5406, 173.0)
-    assert mean == pytest.approx(0.0260, rel=0.03)
+    # 32.0 x 3.987 = 127.5 /cm; half of it packed, R = 10 cm: 1 / (2 x 63.8 x 10) rad = 0.0449 deg.
+    mean, su = transparency_prior((reference("corundum"),), 1.5406, 100.0)
+    assert mean == pytest.approx(0.0449, rel=0.03)
     assert su == pytest.approx(0.3 * mean, rel=1e-6)
     assert PACKING == 0.5
+    # Farther away the depth is a smaller angle, and what no line tells of decides how well it is known.
+    assert transparency_prior((reference("corundum"),), 1.5406, 173.0) == pytest.approx((mean / 1.73, UNSEEN_SU))
 
 
 def test_the_phases_of_the_claims_are_opaque() -> None:
