@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from xrdz.analysis import Analysis
 from xrdz.conditions import conditions_of
 from xrdz.crystal import excess_slope, reflections, structure_factor_squared
 from xrdz.diffractogram import Diffractogram
 from xrdz.findings import Code
 from xrdz.fit import FitResult, fit
 from xrdz.instrument import Instrument
+from xrdz.method import Method
 from xrdz.pattern import compile_pattern
+from xrdz.pipeline import analyse_diffractogram
 from xrdz.quantify import estimate_masses
 from xrdz.reference import Reference, reference, reference_from_entry
 from xrdz.solid_solution import (
@@ -196,3 +199,30 @@ def test_the_slope_is_that_of_the_squared_structure_factor() -> None:
     difference = (squared(21) - squared(19)) / 0.02
     slope = excess_slope(here, listed, wavelength=1.5406, displacement=B) * squared(20)
     np.testing.assert_allclose(slope, difference, rtol=1e-6, atol=1e-6 * np.abs(difference).max())
+
+
+def analysed(counts: np.ndarray) -> Analysis:
+    scan = Diffractogram(X, np.random.default_rng(5).poisson(counts).astype(np.float64))
+    return analyse_diffractogram(scan, Method(candidates=("ni", "ni3sn2", "cu"), instrument=COPPER))
+
+
+def excess_in(analysis: Analysis) -> float:
+    assert analysis.fit is not None
+    site = analysis.fit.pattern.phases[COMPOUND].reference.excess
+    assert site is not None
+    return site.present
+
+
+def test_an_excess_is_no_candidate_and_a_candidate_no_excess() -> None:
+    rich = analysed(expected(25, (4e3, 2e4)))
+    assert abs(excess_in(rich) - 0.25) < 0.08
+    assert list(rich.phases) == ["sn", "ni3sn4"]
+
+    blank = Diffractogram(X, np.ones(X.size))
+    nickel = (reference("ni"),)
+    instrument = conditions_of(blank, COPPER, nickel).instrument
+    pattern = compile_pattern(blank, instrument=instrument, references=nickel, n_chebyshev=3)
+    lines = pattern.phase_columns(pattern.parameters.start, derivatives=False)[0].pattern
+    impure = analysed(expected(0, (4e3, 2e4)) + 400.0 * lines)
+    assert excess_in(impure) == 0.0
+    assert list(impure.phases) == ["sn", "ni3sn4", "ni"]

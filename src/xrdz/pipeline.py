@@ -24,7 +24,14 @@ from xrdz.absorption import (
     with_absorption,
 )
 from xrdz.analysis import Analysis, MassRatio, PhaseAnalysis
-from xrdz.candidates import CandidateTrial, candidate_findings, try_candidates, with_candidates
+from xrdz.candidates import (
+    LEAST_GAIN,
+    CandidateTrial,
+    candidate_findings,
+    try_candidates,
+    weigh_candidates,
+    with_candidates,
+)
 from xrdz.claims import check_claims, claimed_ratio
 from xrdz.conditions import Conditions, conditions_of
 from xrdz.crystal import free_cell_names
@@ -50,7 +57,7 @@ from xrdz.quantify import (
 from xrdz.reference import DALTON_PER_CUBIC_ANGSTROM, Reference, library_sha256, reference, reference_from_cif
 from xrdz.residuals import agreement_of
 from xrdz.sample_sheet import Sample, nickel_balance
-from xrdz.solid_solution import composition_findings, with_composition, with_solid_solutions
+from xrdz.solid_solution import ENTER_GAIN, composition_findings, with_composition, with_solid_solutions
 from xrdz.standards import (
     AbsoluteAmounts,
     alloy_nickel,
@@ -147,13 +154,42 @@ def _solve(
 ) -> CandidateTrial:
     """Fit the phases of a method, and the lines of the tube and the candidates the data ask for."""
     result = fit(diffractogram, instrument=conditions.instrument, references=references_of(method), near=near)
-    settled = with_tube_lines(with_solid_solutions(result))
-    trial = try_candidates(settled, _references(method.candidates))
+    trial = _with_what_the_scan_asks_for(result, _references(method.candidates))
     if solver == "lmfit":
         from xrdz.lmfit_problem import refit
 
         return replace(trial, result=refit(trial.result))
     return trial
+
+
+def _with_what_the_scan_asks_for(result: FitResult, candidates: Sequence[Reference]) -> CandidateTrial:
+    """Refine lines of the tube, excess atoms and candidate phases on evidence.
+
+    A phase nobody asked for and an excess can stand for each other. Where an excess is found without any candidate, the
+    candidates are tried without it as well, then an excess beside those that were kept, and the lower cost decides.
+    """
+    rich = with_solid_solutions(result)
+    trial = try_candidates(with_tube_lines(rich), candidates)
+    if rich is result or not candidates:
+        return trial
+    other = try_candidates(with_tube_lines(result), candidates)
+    if not other.kept:
+        return trial
+    both = with_solid_solutions(other.result)
+    if both is not other.result:
+        left_out = weigh_candidates(both, [item for item in candidates if item.id not in other.kept])
+        other = replace(other, result=both, left_out=left_out)
+    misfit = max(min(item.result.chi2_reduced for item in (trial, other)), 1.0)
+    return min(trial, other, key=lambda item: _cost(item, misfit))
+
+
+def _cost(trial: CandidateTrial, misfit: float) -> float:
+    """Return the objective over the misfit plus what each addition had to bring."""
+    excesses = sum(
+        phase.reference.excess.present > 0.0 for phase in trial.result.pattern.phases if phase.reference.excess
+    )
+    objective = trial.result.minimum.point.objective
+    return objective / misfit + LEAST_GAIN * len(trial.kept) + ENTER_GAIN * excesses
 
 
 def analysis_of_trial(
