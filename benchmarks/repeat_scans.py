@@ -6,7 +6,7 @@ moved by a small shift, times one ratio r on a straight background,
     y(x) = r Y(x + shift) + a + b (x - mean x),    var(y) = r Y (1 + r)
 
 by least squares. If the scans differ by counting alone, every window of a phase has the same r, and the ratio of two
-phases' r is one. What is found beyond that no analysis of the two scans can bring together.
+phases' r is one. What is found beyond that is in the scans, not in their analysis.
 
     PYTHONPATH=src python benchmarks/repeat_scans.py SHORT LONG 24.2:26.6=anatase 55.8:57.6=zincite ...
 """

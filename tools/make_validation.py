@@ -768,7 +768,8 @@ def repeats_text(repeats: Mapping[str, Any]) -> str:
         over those in 8, by least squares. One phase should have one ratio in all its windows (chi^2 about its degrees
         of freedom), and both phases the same. The phases' ratios differ by {" and ".join(sentences)}; the windows of
         one phase differ among themselves more than counting allows. So the two scans of a specimen are not the same
-        pattern to within their counts, and no analysis brings their answers closer than that."""
+        pattern to within their counts. Texture, roughness and footprint may take up a part of that, as for V2O5; the
+        rest stays between the answers."""
     ) + table(("mixture", "phase", "2 min over 8 min", "chi^2 of its windows"), rows)
 
 
