@@ -309,19 +309,8 @@ def charge_slope(
     Shape (n,), per elementary charge.
     """
     slope = form_factor_slope(reference.groups[group], s=reflections.s, formal=reference.charges[group][2])
-    f, geometry = _form_factors(reference, reflections, wavelength), reflections.geometry
-    values = np.asarray(displacement, dtype=np.float64)
-    damping = np.exp(-np.square(reflections.s)[:, None] * (values + values[group]))
-    overlap = (geometry[:, group, None] * geometry.conj()).real
-    change = 2.0 * slope * (f.real * overlap * damping).sum(axis=1)
-    total = structure_factor_squared(reference, reflections, wavelength=wavelength, displacement=values)
-    return _relative(change, total)
-
-
-def _relative(change: FloatArray, total: FloatArray) -> FloatArray:
-    """Return change / total, zero where nothing scatters."""
-    relative: FloatArray = np.divide(change, total, out=np.zeros_like(change), where=total > 0.0)
-    return relative
+    own = reflections.geometry[:, group]
+    return _ln_slope(reference, reflections, group, slope.astype(np.complex128), own, wavelength, displacement)
 
 
 def excess_slope(
@@ -350,13 +339,32 @@ def excess_slope(
         return np.zeros(reflections.n_reflections)
     phases = reflections.hkl @ np.array(site.positions).T
     added = np.exp(2j * np.pi * phases).sum(axis=1) * (reference.formula_units / len(site.positions))
+    factor = _form_factors(reference, reflections, wavelength)[:, site.group]
+    return _ln_slope(reference, reflections, site.group, factor, added, wavelength, displacement)
+
+
+def _ln_slope(
+    reference: Reference,
+    reflections: Reflections,
+    group: int,
+    factor: ComplexArray,
+    geometry: ComplexArray,
+    wavelength: float,
+    displacement: Sequence[float] | FloatArray,
+) -> FloatArray:
+    """Return d ln <|F|^2> by an amplitude a g exp(-B_k s^2) more, zero where nothing scatters.
+
+    d<|F|^2> = 2 sum_l Re(a f_l*) Re(g G_l*) exp(-(B_k + B_l) s^2), a being `factor` and g `geometry`, both (n,), and k
+    the group whose B damps it.
+    """
     f = _form_factors(reference, reflections, wavelength)
     values = np.asarray(displacement, dtype=np.float64)
-    damping = np.exp(-np.square(reflections.s)[:, None] * (values + values[site.group]))
-    overlap = (added[:, None] * reflections.geometry.conj()).real
-    change = 2.0 * ((f[:, site.group, None] * f.conj()).real * overlap * damping).sum(axis=1)
+    damping = np.exp(-np.square(reflections.s)[:, None] * (values + values[group]))
+    overlap = (geometry[:, None] * reflections.geometry.conj()).real
+    change = 2.0 * ((factor[:, None] * f.conj()).real * overlap * damping).sum(axis=1)
     total = structure_factor_squared(reference, reflections, wavelength=wavelength, displacement=values)
-    return _relative(change, total)
+    relative: FloatArray = np.divide(change, total, out=np.zeros_like(change), where=total > 0.0)
+    return relative
 
 
 def structure_factor_squared(
