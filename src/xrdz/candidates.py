@@ -270,15 +270,24 @@ def unseen_variance(scale: float, su: float, prior_scale: float) -> float:
     spread = math.sqrt(variance)
     mean = scale * variance / su**2
     t = mean / spread
-    if t > -30.0:
-        tail = 0.5 * math.erfc(-t / math.sqrt(2.0))
-        slope = math.exp(-0.5 * t * t) / math.sqrt(2.0 * math.pi) / tail
-    else:
-        tail, slope = 0.0, -t
+    tail, _, mean_square = cut_normal(t)
     log_factor = math.log(2.0 * spread / prior_scale) + 0.5 * t * t + (math.log(tail) if tail > 0.0 else -math.inf)
     log_odds = min(log_factor + math.log(PRIOR_ODDS), 60.0)
     probability = 1.0 / (1.0 + math.exp(-log_odds)) if log_odds > -60.0 else 0.0
-    return probability * max(variance * (1.0 + t * (t + slope)), 0.0)
+    return probability * variance * mean_square
+
+
+def cut_normal(t: float) -> tuple[float, float, float]:
+    """Return Phi(t), and mean and mean square of a normal of mean t and standard deviation 1 cut at zero.
+
+    E[x] = t + h, E[x^2] = 1 + t (t + h) with h = phi(t) / Phi(t); far below zero what is left beyond it falls like an
+    exponential of mean 1 / |t|, and Phi is taken as zero.
+    """
+    if t < -30.0:
+        return 0.0, -1.0 / t, 2.0 / t**2
+    tail = 0.5 * math.erfc(-t / math.sqrt(2.0))
+    hazard = math.exp(-0.5 * t * t) / math.sqrt(2.0 * math.pi) / tail
+    return tail, t + hazard, max(1.0 + t * (t + hazard), 0.0)
 
 
 def _refined(

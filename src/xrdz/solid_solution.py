@@ -17,7 +17,6 @@ shows no excess as well, as far as some may have been missed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,6 +24,7 @@ from functools import lru_cache
 import numpy as np
 
 from xrdz.algebra import sums_of_points
+from xrdz.candidates import cut_normal
 from xrdz.diffractogram import FloatArray
 from xrdz.errors import FitError
 from xrdz.findings import Code, Finding, info
@@ -69,16 +69,8 @@ class Excess:
     @property
     def mean_square(self) -> float:
         """E[(x - present)^2] over the normal posterior cut at zero."""
-        t = self.best / self.su
-        if t < -25.0:
-            # What is left beyond zero falls like an exponential of mean su / |t|.
-            mean = deviation = self.su / -t
-        else:
-            tail = 0.5 * math.erfc(-t / math.sqrt(2.0))
-            slope = math.exp(-0.5 * t * t) / math.sqrt(2.0 * math.pi) / tail
-            mean = self.best + self.su * slope
-            deviation = self.su * math.sqrt(max(1.0 - slope * (slope + t), 0.0))
-        return deviation**2 + (mean - self.present) ** 2
+        _, mean, square = cut_normal(self.best / self.su)
+        return self.su**2 * square - 2.0 * self.present * self.su * mean + self.present**2
 
 
 @lru_cache(maxsize=256)
