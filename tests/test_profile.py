@@ -62,7 +62,7 @@ def test_flat_specimen_and_defocus_are_what_rays_do(
 
 
 def test_flat_specimen_error_of_the_textbook() -> None:
-    # Jenkins & Snyder 1996, Introduction to X-ray Powder Diffractometry, 7.6.4: -alpha^2 cot(theta) / 343, in degrees.
+    # Jenkins & Snyder 1996, Introduction to X-ray Powder Diffractometry: -alpha^2 cot(theta) / 343, in degrees.
     assert flat_specimen_error(1.0) == pytest.approx(1.0 / 343.0, rel=3e-3)
     assert flat_specimen_error(0.5) == pytest.approx(0.25 / 343.0, rel=3e-3)
 
@@ -80,8 +80,8 @@ def test_flat_specimen_error_moves_the_lines() -> None:
     np.testing.assert_allclose(centres[1] - centres[0], -1.0 / 343.8 / np.tan(phase.theta), rtol=1e-3)
 
 
-@pytest.mark.parametrize("transparency", [0.01, 0.05, 0.2, 0.6])
-def test_depth_is_the_convolution_with_an_exponential(transparency: float) -> None:
+@pytest.mark.parametrize(("transparency", "error"), [(0.01, 0.002), (0.05, 0.002), (0.2, 0.002), (0.6, 0.02)])
+def test_depth_is_the_convolution_with_an_exponential(transparency: float, error: float) -> None:
     # One emission line, no axial divergence, no Lorentzian part: scipy's exponentially modified normal, mirrored.
     two_theta = np.arange(28.0, 46.0, 0.01)
     blank = Diffractogram(two_theta, np.ones(two_theta.size), wavelength=Wavelength(((1.2, 1.0),)))
@@ -103,8 +103,8 @@ def test_depth_is_the_convolution_with_an_exponential(transparency: float) -> No
         expected += area * exponnorm.pdf(-(two_theta - centre), decay / sigma, scale=sigma)
     found = pattern.phase_columns(values)[0].pattern
     np.testing.assert_allclose(found.sum(), expected.sum(), rtol=2e-4)
-    # The nodes keep the moments; what a shoulder loses grows with the ratio of depth to width.
-    assert np.max(np.abs(found - expected)) < min(0.01 + 0.1 * transparency, 0.03) * expected.max()
+    # 0.1 % up to a depth of the width, 0.141 deg; at 2.7 widths, where ten pieces are all there are, 1.3 %.
+    assert np.max(np.abs(found - expected)) < error * expected.max()
 
 
 def test_transparency_of_corundum_by_hand() -> None:

@@ -42,7 +42,7 @@ DEFOCUS_SU = 1e-4
 """Least su of the defocus (deg^2): a linear detector of 3 degrees behind a slit of 1 degree, which no file named."""
 
 PACKING, PACKING_SU = 0.5, 0.3
-"""Share of the solid in a pressed or loaded powder, and its relative standard uncertainty: 0.3 to 0.7 are met."""
+"""Share of the solid in a loaded or pressed powder, and its relative standard uncertainty, an estimate: 0.3 to 0.7."""
 
 UNSEEN_SU = 0.01
 """Least su of the transparency, deg: matter without lines, such as binder or carbon, thins the powder. An electrode of

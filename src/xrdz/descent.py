@@ -25,7 +25,7 @@ from xrdz.compiled import (
     integer_rows,
     integers,
 )
-from xrdz.kernel import AREA, NODE_SLOPE, NODE_WEIGHT, add_whitened, poisson_deviance, sum_reflections
+from xrdz.kernel import AREA, N_STATE_ROWS, NODE_SLOPE, NODE_WEIGHT, add_whitened, poisson_deviance, sum_reflections
 from xrdz.reflection import reflect
 
 N_FIELDS = 26
@@ -148,7 +148,7 @@ def _phase_columns(
 ) -> None:
     """Set the pattern of unit scale of one phase, and its slopes."""
     n_reflections = doubles(entry[S_SQUARED]).size
-    state, rows = np.empty((6, n_reflections)), np.empty((slopes.shape[0], n_reflections))
+    state, rows = np.empty((N_STATE_ROWS, n_reflections)), np.empty((slopes.shape[0], n_reflections))
     reflect_phase(entry, values, n_common, wavelength, radius, state, rows)
     nodes = double_rows(entry[NODES])
     moved = values[SATELLITE_SHARE] - frozen_satellite

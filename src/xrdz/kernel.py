@@ -41,7 +41,8 @@ N_BASIS = 7
 PATTERN, POSITION, GAUSS_SQUARED, LORENTZ, AXIAL, SATELLITE, DEPTH = range(N_BASIS)
 """The basis functions a derivative column can be a multiple of, in the order of the kernel's work arrays."""
 
-CENTRE, BRAGG, GAUSS, WIDTH, AREA, DEPTH_SCALE = range(6)
+N_STATE_ROWS = 6
+CENTRE, BRAGG, GAUSS, WIDTH, AREA, DEPTH_SCALE = range(N_STATE_ROWS)
 """Rows of the state of reflections: centre and Bragg angle (deg), G^2 (deg^2), L, area at unit scale, a (deg)."""
 
 N_NODE_ROWS = 7

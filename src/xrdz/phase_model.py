@@ -55,6 +55,7 @@ from xrdz.kernel import (
     GAUSS,
     GAUSS_SQUARED,
     LORENTZ,
+    N_STATE_ROWS,
     PATTERN,
     POSITION,
     SATELLITE,
@@ -322,7 +323,7 @@ class PhaseModel:
 
     def evaluate(self, values: FloatArray, *, derivatives: bool = True) -> tuple[ReflectionState, FloatArray]:
         """Return the reflections and the coefficient of each slope, (rows, reflections), none without derivatives."""
-        state = np.empty((6, self.theta.size))
+        state = np.empty((N_STATE_ROWS, self.theta.size))
         rows = np.empty((self.n_rows if derivatives else 0, self.theta.size))
         instrument = self.instrument
         reflect_phase(

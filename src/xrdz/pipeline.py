@@ -168,6 +168,9 @@ def _with_what_the_scan_asks_for(result: FitResult, candidates: Sequence[Referen
     A phase nobody asked for and an excess can stand for each other. Where an excess is found without any candidate, the
     candidates are tried without it as well, then an excess beside those that were kept, and the lower cost decides.
     """
+    if result.is_hopeless:
+        # The model is not this scan's: what it leaves over is evidence for nothing.
+        return try_candidates(result, candidates)
     rich = with_solid_solutions(result)
     trial = try_candidates(with_tube_lines(rich), candidates)
     if rich is result or not candidates:

@@ -25,8 +25,8 @@ kappa, scaled as the square of the (S + H)/L of Finger, Cox & Jephcoat 1994 (J. 
 the mean shift -kappa/12 cot(2 theta) for S = H, and every shift is linear in kappa.
 
 Depth. A ray diffracted at the depth z is recorded at -2 z cos(theta) / R and has lost exp(-2 mu z / sin(theta)), mu
-being the attenuation of the packed powder (Klug & Alexander 1974, X-ray Diffraction Procedures, 5-2). The shifts are
-exponentially distributed,
+being the attenuation of the packed powder (Klug & Alexander 1974, X-ray Diffraction Procedures, chapter 5). The shifts
+are exponentially distributed,
 
     2phi - 2theta = -a t,  t ~ Exp(1),   a = sin(2 theta) / (2 mu R)
 
@@ -142,8 +142,8 @@ class CombAccuracy:
     ----------
     merge : emission lines closer than this many peak widths are one node
     one_node, two_nodes : largest axial shift over the width up to which one and two nodes are enough
-    one_piece : mean depth over the width up to which one piece is enough; each half of it asks for one more: with the
-        first six the profile is good to 0.2 % of its peak
+    one_piece : mean depth over the width up to which one piece is enough; twice as much asks for each one more, up to
+        `MAX_DEPTH_NODES`, which are good to 0.3 % of the peak where the depth is the width
     window_steps : least half width of a window in steps of the tail grid, so that the grid resolves the taper
     """
 

@@ -144,7 +144,7 @@ def _optics(
         "divergence_slit": divergence.get("name", "") if divergence is not None and not fixed else None,
         "receiving_slit_mm": _number(diffracted, "receivingSlit", "height"),
         "detector": _names((_child(diffracted, "detector"),)),
-        "detector_opening_deg": _number(diffracted, "detector", "activeLength"),
+        "detector_opening_deg": _active_length(_child(diffracted, "detector", "activeLength")),
         "k_beta_angstrom": beta,
         "comment": "; ".join(
             line.strip()
@@ -167,6 +167,14 @@ def _optics(
     if diffracted_monochromator is not None:
         metadata = with_monochromator_angle(metadata, wavelength)
     return metadata, wavelength, findings
+
+
+def _active_length(element: ElementTree.Element | None) -> float | None:
+    """Return the length of a linear detector in use, deg 2theta; None where it is given in another unit."""
+    if element is None or element.get("unit") != "deg":
+        return None
+    opening = _number(element)
+    return opening if opening is not None and opening > 0.0 else None
 
 
 def _first(*elements: ElementTree.Element | None) -> ElementTree.Element | None:
