@@ -69,7 +69,8 @@ scan, file = sys.argv[1:]
 method = read_method(file)
 for _ in range(2):
     cropped = read(scan).cropped(method.two_theta, method.exclude)
-    conditions, references = conditions_of(cropped, method.instrument), references_of(method)
+    references = references_of(method)
+    conditions = conditions_of(cropped, method.instrument, references)
     moments.append(time.process_time())
     fit(cropped, instrument=conditions.instrument, references=references)
     moments.append(time.process_time())

@@ -102,7 +102,8 @@ def measure(scan: str, method_file: str, rounds: int) -> tuple[str, dict[str, di
     """Return what was fitted, and the times of everything but rietx and batches."""
     method = read_method(method_file)
     diffractogram = read(scan).cropped(method.two_theta, method.exclude)
-    instrument, references = conditions_of(diffractogram, method.instrument).instrument, references_of(method)
+    references = references_of(method)
+    instrument = conditions_of(diffractogram, method.instrument, references).instrument
     base = fit(diffractogram, instrument=instrument, references=references, extend=False)
     pattern, values = base.pattern, base.values
     settings = SimulationSettings(phases=FIVE, mass_fractions=dict.fromkeys(FIVE, 0.2))

@@ -101,6 +101,15 @@ def test_an_automatic_slit_is_flagged() -> None:
     assert scan.metadata["divergence_slit"] == "Prog. Div. Slit"
 
 
+@pytest.mark.parametrize(
+    ("unit", "stated", "opening"), [("deg", "5.542", 5.542), ("mm", "14", None), ("deg", "0", None)]
+)
+def test_the_opening_of_a_linear_detector_is_in_degrees(unit: str, stated: str, opening: float | None) -> None:
+    detector = f'<detector name="PIXcel1D"><activeLength unit="{unit}">{stated}</activeLength></detector>'
+    scan = scan_of(files.xrdml(counts(), diffracted=detector))
+    assert scan.metadata.get("detector_opening_deg") == opening
+
+
 def test_a_detector_scan_at_fixed_incidence_is_flagged() -> None:
     scan = files.xrdml_scan(counts(), axis="2Theta").replace(
         "<commonCountingTime",
